@@ -1,0 +1,1 @@
+"""The operator: watches EmbeddingModel resources and brings the cluster to what they ask for."""

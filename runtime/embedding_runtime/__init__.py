@@ -1,0 +1,1 @@
+"""The inference runtime: HTTP processes in front of one engine process that owns the device."""
