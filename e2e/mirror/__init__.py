@@ -1,0 +1,1 @@
+"""A mirror of the model hub for clusters without internet: real models from Python packages, and a server."""
