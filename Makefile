@@ -26,7 +26,12 @@ format: setup  ## format and fix what can be fixed
 	.venv/bin/ruff format .
 
 lock: setup  ## compile requirements/*.in to hashed lock files
-	for f in runtime operator dev; do (cd requirements && ../.venv/bin/uv pip compile -q --universal \
+	for f in runtime operator dev golden; do (cd requirements && ../.venv/bin/uv pip compile -q --universal \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o $$f.txt $$f.in) || exit 1; done
 
-.PHONY: help setup lint format lock
+golden:  ## compute the golden vectors again, with PyTorch in an environment of its own
+	python3 -m venv build/golden-venv
+	build/golden-venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/golden.txt
+	build/golden-venv/bin/python tests/golden/make.py
+
+.PHONY: golden help setup lint format lock
