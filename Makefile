@@ -21,6 +21,15 @@ lint: setup  ## format check, lint, types, import layers
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
+test: setup lint  ## lint, types, unit, integration and real-cluster tests: what CI runs
+	.venv/bin/pytest tests e2e/cases
+
+test-unit: setup  ## the unit tests alone
+	.venv/bin/pytest tests/unit
+
+e2e: setup  ## the cases on a real kind cluster alone
+	.venv/bin/pytest e2e/cases
+
 format: setup  ## format and fix what can be fixed
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
@@ -34,4 +43,4 @@ golden:  ## compute the golden vectors again, with PyTorch in an environment of 
 	build/golden-venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/golden.txt
 	build/golden-venv/bin/python tests/golden/make.py
 
-.PHONY: golden help setup lint format lock
+.PHONY: help setup lint test test-unit e2e format lock golden

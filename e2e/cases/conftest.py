@@ -15,6 +15,14 @@ from e2e.cases.kubectl import Kubectl, client_pod
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = "embedding-operator-e2e"
 BRING_UP_SECONDS = 40 * 60
+CASE_SECONDS = 600
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the cases more time than other tests; bringing the cluster up has a bound of its own."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(CASE_SECONDS, func_only=True))
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,10 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from e2e.mirror.server import LFS_BYTES, Mirror
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+from e2e.mirror.server import LFS_BYTES, Mirror
 
 MODEL = "acme/tiny"
 COMMIT = "0" * 40
