@@ -1,0 +1,116 @@
+"""python -m embedding_operator: wires settings, client, queue and reconciler together, and runs kopf."""
+
+import asyncio
+import sys
+from datetime import UTC, datetime
+
+import kopf
+import structlog
+from prometheus_client import start_http_server
+from pydantic import ValidationError
+
+from embedding_operator import api, cluster, handlers, logs
+from embedding_operator.api import Key
+from embedding_operator.cluster import KubernetesCluster
+from embedding_operator.errors import ApiError
+from embedding_operator.queue import WorkQueue, jitter
+from embedding_operator.reconcile import Outcome, Reconciler
+from embedding_operator.resources.meta import Runtime
+from embedding_operator.settings import Settings
+
+log = structlog.get_logger("embedding_operator")
+
+CRD_SECONDS = 120
+"""How long to wait at start for the API server and for the CRD, which may just be being applied."""
+
+
+async def operate(settings: Settings) -> None:
+    """Runs until a signal, or until a part of it fails. Raises what it failed of."""
+    client = await cluster.connect()
+    try:
+        await _wait_for_crd(client)
+        cache = handlers.IndexCache()
+        reconciler = Reconciler(client, cache, _runtime(settings), lambda: datetime.now(UTC), jitter)
+
+        async def work(key: Key, fresh: bool) -> Outcome:
+            return await reconciler(key, fresh=fresh)
+
+        queue = WorkQueue(
+            work,
+            workers=settings.reconcile_workers,
+            resync=settings.resync_seconds,
+            clock=asyncio.get_running_loop().time,
+        )
+        worker = asyncio.create_task(queue.run(), name="work queue")
+        watcher = asyncio.create_task(
+            kopf.operator(
+                registry=handlers.registry(cache, queue.add, queue.oldest),
+                settings=handlers.configure(kopf.OperatorSettings()),
+                standalone=True,
+                clusterwide=True,
+                liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
+            ),
+            name="kopf",
+        )
+        await _until_one_ends(worker, watcher)
+    finally:
+        await client.close()
+
+
+async def _until_one_ends(*tasks: "asyncio.Task[None]") -> None:
+    """Waits for the first task to end, ends the others, and raises what the first failed of."""
+    done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+async def _wait_for_crd(client: KubernetesCluster) -> None:
+    async with asyncio.timeout(CRD_SECONDS):
+        while True:
+            try:
+                if await client.serves(api.KIND):
+                    return
+                log.info("waiting for the CRD", kind=api.KIND)
+            except ApiError as error:
+                log.warning("waiting for the API server", error=str(error))
+            await asyncio.sleep(2)
+
+
+def _runtime(settings: Settings) -> Runtime:
+    return Runtime(
+        image=settings.runtime_image,
+        pull_policy=settings.runtime_image_pull_policy,
+        hf_endpoint=settings.hf_endpoint,
+        log_level=settings.log_level,
+        log_format=settings.log_format,
+    )
+
+
+def main() -> int:
+    """Returns the exit code: 0 after a signal, 1 where the operator failed, 2 for wrong settings."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "_".join(str(part) for part in problem["loc"]).upper()
+            print(f"{name}: {problem['msg']}", file=sys.stderr)
+        return 2
+    logs.configure(settings.log_level, settings.log_format)
+    start_http_server(settings.metrics_port)
+    log.info("starting", **settings.model_dump())
+    try:
+        asyncio.run(operate(settings))
+    except TimeoutError:
+        log.error("no EmbeddingModel CRD; apply it with kubectl apply -k crds", seconds=CRD_SECONDS)
+        return 1
+    except ApiError as error:
+        log.error("stopped", error=str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

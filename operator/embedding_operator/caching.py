@@ -1,0 +1,130 @@
+"""From a prefetch's state to what the resource says about its cache: pure decisions."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from embedding_operator import naming
+from embedding_operator.api import EmbeddingModel
+from embedding_operator.facts import Facts, Failure
+from embedding_operator.prefetch import Done, Failed, Pending, Progress, Retrying, Running, State
+
+FIRST_RETRY = timedelta(seconds=60)
+LONGEST_RETRY = timedelta(minutes=10)
+
+_REASONS = {
+    "resolving": "Resolving",
+    "downloading": "Downloading",
+    "inspecting": "Inspecting",
+    "waiting": "WaitingForHub",
+}
+
+_ADVICE = {
+    "ModelNotFound": "Check spec.model.id.",
+    "RevisionNotFound": "Check spec.model.revision.",
+    "AccessDenied": "The model is private or gated; the operator has no token for it.",
+    "UnsupportedModel": "Choose a repository with ONNX weights, or name the file in spec.model.file.",
+    "TaskMismatch": "Correct spec.model.task, or write auto.",
+    "DiskFull": "Write a larger spec.cache.size.",
+}
+
+
+@dataclass(frozen=True)
+class Cached:
+    """The Cached condition and status.cache. stuck: nothing will change by itself."""
+
+    holds: bool
+    reason: str
+    message: str
+    phase: str
+    bytes: int | None = None
+    total: int | None = None
+    stuck: bool = False
+
+
+def retry_at(failed: Failed) -> datetime:
+    """Returns when a Job that gave up is made again: after 1, 2, 4, 8, 10 minutes, or as asked."""
+    delay = min(LONGEST_RETRY, FIRST_RETRY * (1 << min(failed.attempt - 1, 8)))
+    asked = timedelta(seconds=failed.failure.retry_after or 0)
+    return failed.at + max(delay, asked)
+
+
+def cached(em: EmbeddingModel, state: State, progress: Progress | None, known: Facts | None) -> Cached:
+    """Returns what to say about the cache.
+
+    known are the facts of a set that already serves this very source from a claim that is still the same one:
+    it is filled, whatever became of the Job.
+    """
+    if known is not None and not isinstance(state, Done):
+        return _known(state, known)
+    match state:
+        case Done(facts):
+            return Cached(True, "Cached", _held(facts), "Cached", facts.bytes, facts.bytes)
+        case Failed(failure):
+            return _failed(em, state, failure)
+        case Retrying(failure):
+            return Cached(
+                False, failure.reason, f"{_words(failure)} It is tried again within minutes.", "Waiting"
+            )
+        case Pending(reason, message):
+            return Cached(False, reason, message, "Pending")
+        case Running():
+            return _running(em, progress)
+        case _:
+            return Cached(False, "Pending", "the prefetch Job is being created", "Pending")
+
+
+def _known(state: State, known: Facts) -> Cached:
+    held, count = _held(known), known.bytes
+    if isinstance(state, Failed):
+        words = f"{held}; looking at it again failed: {_words(state.failure)}"
+        return Cached(True, "CheckFailed", words, "Cached", count, count)
+    words = f"{held}; the prefetch Job was removed and looks at it again"
+    return Cached(True, "Checking", words, "Cached", count, count)
+
+
+def _running(em: EmbeddingModel, progress: Progress | None) -> Cached:
+    what = f"{em.source.id}@{em.source.revision}"
+    if progress is None:
+        return Cached(False, "Resolving", f"{what}: the prefetch Job has started", "Resolving")
+    reason = _REASONS.get(progress.phase, "Downloading")
+    phase = "Waiting" if reason == "WaitingForHub" else reason
+    words = f"{what}: {progress.phase}"
+    if progress.total:
+        words += f", {size(progress.bytes)} of {size(progress.total)}"
+    if progress.message:
+        words += f": {progress.message}"
+    return Cached(False, reason, words, phase, progress.bytes, progress.total)
+
+
+def _failed(em: EmbeddingModel, state: Failed, failure: Failure) -> Cached:
+    if failure.permanent:
+        again = f"To try again without a change of the spec, delete Job {naming.job(em)}."
+        return Cached(False, failure.reason, f"{_words(failure)} {again}", "Failed", stuck=True)
+    when = retry_at(state).strftime("%H:%M:%S UTC")
+    return Cached(
+        False,
+        failure.reason,
+        f"{_words(failure)} Attempt {state.attempt} gave up; the next one starts at {when}.",
+        "Waiting",
+    )
+
+
+def _words(failure: Failure) -> str:
+    message = failure.message.rstrip(". ") + "."
+    advice = _ADVICE.get(failure.reason)
+    return f"{message} {advice}" if advice else message
+
+
+def _held(facts: Facts) -> str:
+    weight = f", {size(facts.bytes)}" if facts.bytes is not None else ""
+    return f"{facts.model}@{facts.revision} is commit {facts.commit[:12]}{weight}, in claim {facts.claim}"
+
+
+def size(count: int) -> str:
+    """Returns a number of bytes for people, in decimal units."""
+    value, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

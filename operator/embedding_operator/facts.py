@@ -1,0 +1,123 @@
+"""What a prefetch Job found out: the termination message's schema, and the same facts as kept on a
+Deployment.
+
+Reading the Job's life cycle is prefetch.py's.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is in a claim and how it has to be served.
+
+    file is the file that the spec asked for, None where the runtime chose. claim and job name where it lies
+    and which Job read it.
+    """
+
+    model: str
+    revision: str
+    commit: str
+    fingerprint: str
+    task: str
+    dimensions: int | None
+    max_tokens: int | None
+    bytes: int | None
+    precision: str | None
+    file: str | None
+    claim: str
+    job: str
+
+    def to_json(self) -> str:
+        """Returns the facts as the annotation's text, with sorted keys: equal facts are equal text."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a prefetch did not work. retry_after is in seconds, None where nobody said."""
+
+    reason: str
+    message: str
+    permanent: bool
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a Job was asked for, and where it was to put it: completes a result to facts."""
+
+    model: str
+    revision: str
+    file: str | None
+    claim: str
+    job: str
+
+
+def from_annotation(text: str | None) -> Facts | None:
+    """Returns the facts kept on a Deployment, None where there are none that this version can read."""
+    record = _record(text)
+    try:
+        return Facts(**record) if record else None
+    except TypeError:
+        return None
+
+
+def from_result(text: str | None, request: Request) -> Facts | Failure | None:
+    """Returns what a termination message says, None where it is no result.
+
+    The schema is the runtime's:
+    {"status":"ok","model","commit","fingerprint","task","dimensions","maxTokens", "bytes","precision"} or
+    {"status":"error","error":{"class","message","permanent","retryAfter"}}.
+    """
+    record = _record(text)
+    if not record:
+        return None
+    if record.get("status") == "error":
+        return _failure(record.get("error"))
+    commit, fingerprint, task = record.get("commit"), record.get("fingerprint"), record.get("task")
+    if record.get("status") != "ok" or task not in ("embed", "rerank"):
+        return None
+    if not isinstance(commit, str) or not isinstance(fingerprint, str) or len(fingerprint) < 8:
+        return None
+    return Facts(
+        model=str(record.get("model") or request.model),
+        revision=request.revision,
+        commit=commit,
+        fingerprint=fingerprint,
+        task=task,
+        dimensions=_integer(record.get("dimensions")),
+        max_tokens=_integer(record.get("maxTokens")),
+        bytes=_integer(record.get("bytes")),
+        precision=None if record.get("precision") is None else str(record["precision"]),
+        file=request.file,
+        claim=request.claim,
+        job=request.job,
+    )
+
+
+def _failure(error: Any) -> Failure | None:
+    if not isinstance(error, Mapping) or not error.get("class"):
+        return None
+    retry_after = error.get("retryAfter")
+    return Failure(
+        reason=str(error["class"]),
+        message=str(error.get("message") or error["class"]),
+        permanent=bool(error.get("permanent")),
+        retry_after=float(retry_after) if isinstance(retry_after, int | float) else None,
+    )
+
+
+def _record(text: str | None) -> dict[str, Any] | None:
+    try:
+        record = json.loads(text) if text else None
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _integer(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,93 @@
+"""Names, labels and annotations of everything that the operator makes. Pure functions of the resource."""
+
+import hashlib
+
+from embedding_operator.api import GROUP, EmbeddingModel, Key
+
+FIELD_MANAGER = "embedding-operator"
+"""Field manager of every server-side apply of desired state."""
+
+RECORD_MANAGER = "embedding-operator-record"
+"""Field manager of what is noted on a finished Job, whose immutable template is not sent again."""
+
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+NAME_LABEL = "app.kubernetes.io/name"
+COMPONENT_LABEL = "app.kubernetes.io/component"
+MODEL_LABEL = f"{GROUP}/model"
+FINGERPRINT_LABEL = f"{GROUP}/fingerprint"
+
+FACTS_ANNOTATION = f"{GROUP}/facts"
+"""On a Deployment: what its pods serve, as JSON, so that a restarted operator knows it."""
+
+RESULT_ANNOTATION = f"{GROUP}/result"
+"""On a Job: its pod's termination message, which would otherwise go with the pod."""
+
+ATTEMPT_ANNOTATION = f"{GROUP}/attempt"
+"""On a Job: how often this has been tried since the source was asked for, from 1."""
+
+CHILD_SELECTOR = f"{MANAGED_BY_LABEL}={FIELD_MANAGER}"
+"""Label selector of every child; watches are filtered by it in the API server."""
+
+CONTAINER = "server"
+PREFETCH_CONTAINER = "prefetch"
+
+
+def owner_key(namespace: str, labels: dict[str, str] | None) -> Key | None:
+    """Returns the resource that a child's labels name, None where they name none."""
+    name = (labels or {}).get(MODEL_LABEL)
+    return Key(namespace, name) if name else None
+
+
+def labels(name: str, component: str) -> dict[str, str]:
+    """Returns the labels of a child of the resource called name.
+
+    app.kubernetes.io/instance is left out: Argo CD prunes what carries a copied one.
+    """
+    return {
+        MANAGED_BY_LABEL: FIELD_MANAGER,
+        NAME_LABEL: "embedding-runtime",
+        COMPONENT_LABEL: component,
+        MODEL_LABEL: name,
+    }
+
+
+def selector(name: str, fingerprint: str) -> dict[str, str]:
+    """Returns the labels by which a Deployment and the Service select the pods of one set."""
+    return {MODEL_LABEL: name, COMPONENT_LABEL: "serving", FINGERPRINT_LABEL: short(fingerprint)}
+
+
+def short(fingerprint: str) -> str:
+    """Returns the 8 hex digits that names and labels carry."""
+    return fingerprint[:8]
+
+
+def claim(em: EmbeddingModel) -> str:
+    """Returns the claim's name: one per source and revision, and per place where it has to be.
+
+    What cannot be changed on a claim (class, access mode) and what decides where it is bound (the nodes
+    with the GPU) is part of the hash, so that a change means a new claim beside the one in use.
+    """
+    parts = (
+        em.source.id,
+        em.source.revision,
+        em.source.file or "",
+        em.cache.storage_class or "",
+        em.cache.access_mode,
+        em.gpu.resource_name if em.gpu else "",
+    )
+    return f"{em.name}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:8]}"
+
+
+def job(em: EmbeddingModel) -> str:
+    """Returns the prefetch Job's name: one per claim and task."""
+    return f"{claim(em)}-{em.source.task}"
+
+
+def deployment(em: EmbeddingModel, fingerprint: str) -> str:
+    """Returns the Deployment's name: one per fingerprint."""
+    return f"{em.name}-{short(fingerprint)}"
+
+
+def url(em: EmbeddingModel) -> str:
+    """Returns where applications in the cluster reach the model."""
+    return f"http://{em.name}.{em.namespace}.svc"

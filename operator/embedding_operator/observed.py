@@ -1,0 +1,107 @@
+"""What was seen in the cluster for one resource, and read-only helpers over plain objects."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from embedding_operator.api import Body, EmbeddingModel
+
+CLAIM, JOB, DEPLOYMENT, SERVICE, POD = "PersistentVolumeClaim", "Job", "Deployment", "Service", "Pod"
+CHILD_KINDS = (CLAIM, JOB, DEPLOYMENT, SERVICE, POD)
+"""The kinds that are watched beside the resource itself."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A resource and its children, by kind and name. Pods come oldest first."""
+
+    em: EmbeddingModel
+    claims: Mapping[str, Body]
+    jobs: Mapping[str, Body]
+    deployments: Mapping[str, Body]
+    services: Mapping[str, Body]
+    pods: tuple[Body, ...]
+
+    def of(self, kind: str) -> Mapping[str, Body]:
+        """Returns the children of a kind by name; pods have a field of their own."""
+        return {
+            CLAIM: self.claims, JOB: self.jobs, DEPLOYMENT: self.deployments, SERVICE: self.services
+        }[kind]  # fmt: skip
+
+    def pods_of(self, owner: Body) -> tuple[Body, ...]:
+        """Returns the pods that a Job controls."""
+        return tuple(pod for pod in self.pods if controlled_by(pod, owner["metadata"]["uid"]))
+
+    def pods_with(self, labels: Mapping[str, str]) -> tuple[Body, ...]:
+        """Returns the pods that carry all of these labels and are not being removed."""
+        return tuple(
+            pod
+            for pod in self.pods
+            if labels.items() <= (pod["metadata"].get("labels") or {}).items()
+            and "deletionTimestamp" not in pod["metadata"]
+        )
+
+
+def observed(em: EmbeddingModel, children: Mapping[str, Iterable[Body]]) -> Observed:
+    """Returns the view of a resource's children; of two objects of one name the younger counts.
+
+    A watch that was cut off for long can leave an object in the index that is gone; its successor has another
+    uid.
+    """
+    found = {kind: _by_name(children.get(kind, ())) for kind in CHILD_KINDS}
+    return Observed(
+        em, found[CLAIM], found[JOB], found[DEPLOYMENT], found[SERVICE], tuple(found[POD].values())
+    )
+
+
+def controlled_by(body: Body, uid: str) -> bool:
+    """Returns whether the object's controller is the one with this uid."""
+    owner = controller(body)
+    return owner is not None and owner.get("uid") == uid
+
+
+def controller(body: Body) -> Body | None:
+    """Returns the owner reference of the object's controller, None where it has none."""
+    for reference in body["metadata"].get("ownerReferences") or ():
+        if reference.get("controller"):
+            found: Body = reference
+            return found
+    return None
+
+
+def condition(body: Body, kind: str) -> Body | None:
+    """Returns a condition of an object's status, None where it is not there."""
+    for item in (body.get("status") or {}).get("conditions") or ():
+        if item.get("type") == kind:
+            found: Body = item
+            return found
+    return None
+
+
+def is_true(body: Body, kind: str) -> bool:
+    """Returns whether the object has this condition with status True."""
+    found = condition(body, kind)
+    return found is not None and found.get("status") == "True"
+
+
+def annotation(body: Body, name: str) -> str | None:
+    """Returns an annotation's text, None where it is not there."""
+    text: str | None = (body["metadata"].get("annotations") or {}).get(name)
+    return text
+
+
+def timestamp(text: Any) -> datetime | None:
+    """Returns an API timestamp (RFC 3339, UTC) as an aware datetime, None for what is none."""
+    try:
+        return datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+
+
+def _by_name(bodies: Iterable[Body]) -> dict[str, Body]:
+    ordered = sorted(
+        bodies,
+        key=lambda body: (body["metadata"].get("creationTimestamp") or "", body["metadata"]["name"]),
+    )
+    return {body["metadata"]["name"]: body for body in ordered}

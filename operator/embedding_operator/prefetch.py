@@ -1,0 +1,205 @@
+"""How far a prefetch Job is: pure, from the Job, its pods and the last progress line. Decides no retry
+itself.
+
+The Job and its pods stay until their source is no longer wanted, as the record of what was found. The pod's
+message is copied to an annotation of the Job, since nodes and garbage collection take pods away.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from embedding_operator import facts, pods
+from embedding_operator.api import Body
+from embedding_operator.facts import Facts, Failure, Request
+from embedding_operator.naming import ATTEMPT_ANNOTATION, PREFETCH_CONTAINER, RESULT_ANNOTATION
+from embedding_operator.observed import annotation, condition, is_true, timestamp
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The last progress line of a running Job. total is None where the hub has not said."""
+
+    phase: str
+    bytes: int
+    total: int | None
+    message: str
+
+
+@dataclass(frozen=True)
+class Missing:
+    """There is no Job."""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """The Job is there and its container does not run yet."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Running:
+    """The container runs in this pod."""
+
+    pod: str
+
+
+@dataclass(frozen=True)
+class Retrying:
+    """An attempt failed; Kubernetes starts the next one by itself."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class Done:
+    """The claim is filled."""
+
+    facts: Facts
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The Job gave up at this time, as attempt number attempt (from 1)."""
+
+    failure: Failure
+    at: datetime
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The Job completed and nobody knows with what result: it has to run again."""
+
+
+State = Missing | Pending | Running | Retrying | Done | Failed | Lost
+
+
+def state(job: Body | None, pods_of_job: Sequence[Body]) -> State:
+    """Returns where a Job stands. pods_of_job come oldest first."""
+    if job is None:
+        return Missing()
+    result = facts.from_result(raw_result(job, pods_of_job), request(job))
+    failed_at = _failed_at(job)
+    if isinstance(result, Facts):
+        return Done(result)
+    if failed_at is not None:
+        return Failed(result or _without_words(job, pods_of_job), failed_at, attempt(job))
+    if is_true(job, "Complete"):
+        return Lost()
+    live = [pod for pod in pods_of_job if _phase(pod) in ("Pending", "Running", "Unknown")]
+    if live:
+        return _live(live[-1])
+    if result is not None:
+        return Retrying(result)
+    if pods_of_job and _phase(pods_of_job[-1]) == "Failed":
+        return Retrying(_without_words(job, pods_of_job))
+    return Pending("Pending", "the prefetch Job waits for its pod")
+
+
+def request(job: Body) -> Request:
+    """Returns what a Job was asked for, by its own template: the spec may have changed since."""
+    template = job["spec"]["template"]["spec"]
+    env = {item["name"]: item.get("value") for item in template["containers"][0].get("env") or ()}
+    claims = [
+        volume["persistentVolumeClaim"]["claimName"]
+        for volume in template.get("volumes") or ()
+        if "persistentVolumeClaim" in volume
+    ]
+    return Request(
+        model=str(env.get("MODEL_ID") or ""),
+        revision=str(env.get("MODEL_REVISION") or ""),
+        file=env.get("MODEL_FILE"),
+        claim=claims[0] if claims else "",
+        job=job["metadata"]["name"],
+    )
+
+
+def raw_result(job: Body, pods_of_job: Sequence[Body]) -> str | None:
+    """Returns the last termination message of the Job's pods, or what was kept of it on the Job."""
+    for pod in reversed(pods_of_job):
+        message = (_terminated(pod) or {}).get("message")
+        if message:
+            return str(message)
+    return annotation(job, RESULT_ANNOTATION)
+
+
+def finished(job: Body) -> bool:
+    """Returns whether the Job has ended, well or not."""
+    return is_true(job, "Complete") or is_true(job, "Failed")
+
+
+def attempt(job: Body) -> int:
+    """Returns how often this source has been tried, this Job included, from 1."""
+    text = annotation(job, ATTEMPT_ANNOTATION) or ""
+    return int(text) if text.isdecimal() else 1
+
+
+def progress(log: str) -> Progress | None:
+    """Returns the last progress line of a log's end, None where it has none."""
+    for line in reversed(log.splitlines()):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and record.get("event") == "progress":
+            total = record.get("total")
+            return Progress(
+                phase=str(record.get("phase", "")),
+                bytes=_whole(record.get("bytes")),
+                total=_whole(total) if total is not None else None,
+                message=pods.clip(record.get("message") or ""),
+            )
+    return None
+
+
+def _live(pod: Body) -> State:
+    problem = pods.diagnosis(pod, PREFETCH_CONTAINER)
+    if problem is None or problem.reason in (pods.NOT_READY,) or _runs(pod):
+        return Running(pod["metadata"]["name"])
+    reason = "Pending" if problem.reason == pods.STARTING else problem.reason
+    return Pending(reason, f"prefetch pod {pod['metadata']['name']}: {problem.message}")
+
+
+def _failed_at(job: Body) -> datetime | None:
+    found = condition(job, "Failed")
+    if found is None or found.get("status") != "True":
+        return None
+    return timestamp(found.get("lastTransitionTime")) or timestamp(job["metadata"].get("creationTimestamp"))
+
+
+def _without_words(job: Body, pods_of_job: Sequence[Body]) -> Failure:
+    """Returns the failure of a Job whose pod left no result: killed, evicted, or never able to start."""
+    problem = pods.diagnosis(pods_of_job[-1], PREFETCH_CONTAINER) if pods_of_job else None
+    if problem is not None:
+        reason = "PrefetchFailed" if problem.reason == "CrashLoopBackOff" else problem.reason
+        return Failure(reason, problem.message, permanent=False)
+    found = condition(job, "Failed") or {}
+    return Failure("PrefetchFailed", pods.clip(found.get("message") or "the Job failed"), permanent=False)
+
+
+def _terminated(pod: Body) -> Mapping[str, Any] | None:
+    for item in (pod.get("status") or {}).get("containerStatuses") or ():
+        if item.get("name") == PREFETCH_CONTAINER:
+            found: Mapping[str, Any] | None = (item.get("state") or {}).get("terminated")
+            return found
+    return None
+
+
+def _runs(pod: Body) -> bool:
+    for item in (pod.get("status") or {}).get("containerStatuses") or ():
+        if item.get("name") == PREFETCH_CONTAINER:
+            return "running" in (item.get("state") or {})
+    return False
+
+
+def _phase(pod: Body) -> str:
+    return str((pod.get("status") or {}).get("phase", "Pending"))
+
+
+def _whole(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

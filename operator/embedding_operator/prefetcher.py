@@ -1,0 +1,176 @@
+"""Brings a resource's prefetch Job one step further: makes, follows or repeats it, keeps its result."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from embedding_operator import caching, naming, prefetch
+from embedding_operator.api import Body, EmbeddingModel, Key
+from embedding_operator.errors import ApiError, ForbiddenError
+from embedding_operator.observed import Observed, timestamp
+from embedding_operator.pods import UNSCHEDULABLE
+from embedding_operator.ports import Cluster
+from embedding_operator.prefetch import Done, Failed, Lost, Missing, Pending, Progress, Running, State
+from embedding_operator.resources import cache
+from embedding_operator.resources.meta import Runtime
+from embedding_operator.writer import Writer
+
+PROGRESS_INTERVAL = timedelta(seconds=5)
+"""How often a running Job's log is read, at most."""
+
+NODES_INTERVAL = 20.0
+"""Seconds between two looks for a node with the GPU; jittered to 15..30 by the queue's user."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where the Job stands after the step, and in how many seconds to look again without an event."""
+
+    state: State
+    progress: Progress | None = None
+    look_again: float | None = None
+
+
+class Prefetcher:
+    """Follows the prefetch Jobs of all resources. Keeps the last progress read, to read each log rarely."""
+
+    def __init__(
+        self, cluster: Cluster, runtime: Runtime, jitter: Callable[[float], float] = lambda seconds: seconds
+    ) -> None:
+        self._cluster = cluster
+        self._runtime = runtime
+        self._jitter = jitter
+        self._progress: dict[Key, tuple[str, datetime, Progress | None]] = {}
+
+    def forget(self, key: Key) -> None:
+        """Drops what is kept for a resource that is gone."""
+        self._progress.pop(key, None)
+
+    async def step(self, seen: Observed, state: State, writer: Writer, now: datetime) -> Step:
+        """Does what the state calls for and returns where that leaves the Job."""
+        job = seen.jobs.get(naming.job(seen.em))
+        if job is not None and "deletionTimestamp" in job["metadata"]:
+            return Step(state)
+        if job is None or isinstance(state, Missing):
+            return await self._make(seen.em, writer, None, attempt=1)
+        if isinstance(state, Lost) or self._stale(seen, job, state):
+            return await self._make(seen.em, writer, job, attempt=1)
+        if isinstance(state, Done):
+            self.forget(seen.em.key)
+            await self._keep(seen, job, writer)
+            return Step(state)
+        if isinstance(state, Failed):
+            return await self._failed(seen, state, job, writer, now)
+        if isinstance(state, Running):
+            return await self._follow(seen, state, now)
+        if isinstance(state, Pending) and state.reason == UNSCHEDULABLE and seen.em.gpu:
+            return await self._reconsider(seen.em, state, job, writer)
+        return Step(state)
+
+    async def _failed(self, seen: Observed, state: Failed, job: Body, writer: Writer, now: datetime) -> Step:
+        self.forget(seen.em.key)
+        await self._keep(seen, job, writer)
+        if state.failure.permanent:
+            return Step(state)
+        wait = (caching.retry_at(state) - now).total_seconds()
+        if wait > 0:
+            return Step(state, look_again=wait)
+        return await self._make(seen.em, writer, job, attempt=state.attempt + 1)
+
+    async def _make(self, em: EmbeddingModel, writer: Writer, old: Body | None, *, attempt: int) -> Step:
+        hosts, missing = await self._hosts(em)
+        if missing is not None:
+            return Step(missing, look_again=self._jitter(NODES_INTERVAL))
+        desired = cache.job(em, self._runtime, attempt=attempt, hosts=hosts)
+        if old is None:
+            await writer.ensure(desired, None)
+        else:
+            await writer.delete(old)
+            await writer.create(desired)
+        return Step(Missing())
+
+    async def _reconsider(self, em: EmbeddingModel, state: Pending, job: Body, writer: Writer) -> Step:
+        """The nodes with the GPU may be others by now than when the Job was made."""
+        hosts, missing = await self._hosts(em)
+        if missing is not None:
+            return Step(missing, look_again=self._jitter(NODES_INTERVAL))
+        desired = cache.job(em, self._runtime, hosts=hosts)
+        if _template(job).get("affinity") != _template(desired).get("affinity"):
+            await writer.delete(job)
+            await writer.create(desired)
+        return Step(state, look_again=self._jitter(NODES_INTERVAL))
+
+    async def _hosts(self, em: EmbeddingModel) -> tuple[list[str] | None, Pending | None]:
+        """Returns the nodes that the Job must run on (None: any), or why there is none."""
+        if em.gpu is None:
+            return None, None
+        want = f"{em.gpu.resource_name}: {em.gpu.count}"
+        try:
+            hosts = await self._cluster.hosts_offering(em.gpu.resource_name, em.gpu.count)
+        except ForbiddenError as error:
+            return None, Pending("NoGPUNode", f"nodes that offer {want} cannot be looked up: {error.message}")
+        if not hosts:
+            return None, Pending(
+                "NoGPUNode",
+                f"no node that takes pods offers {want}. Add one, or install its device plugin; "
+                f"or remove spec.gpu to run on the CPU.",
+            )
+        return hosts, None
+
+    async def _follow(self, seen: Observed, state: Running, now: datetime) -> Step:
+        pod, read_at, progress = self._progress.get(seen.em.key, ("", now, None))
+        age = now - read_at
+        if pod != state.pod or age >= PROGRESS_INTERVAL:
+            try:
+                tail = await self._cluster.log_tail(seen.em.namespace, state.pod, naming.PREFETCH_CONTAINER)
+            except ApiError:
+                tail = ""  # progress is a courtesy; the Job's end is an event
+            progress = prefetch.progress(tail) or (progress if pod == state.pod else None)
+            self._progress[seen.em.key] = (state.pod, now, progress)
+            age = timedelta()
+        # a started container says something within its first second: look soon while it has not
+        pause = PROGRESS_INTERVAL if progress else timedelta(seconds=2)
+        return Step(state, progress, look_again=max(0.5, (pause - age).total_seconds()))
+
+    async def _keep(self, seen: Observed, job: Body, writer: Writer) -> None:
+        result = prefetch.raw_result(job, seen.pods_of(job))
+        if result is not None and prefetch.finished(job):
+            await writer.record(job, naming.RESULT_ANNOTATION, result)
+
+    def _stale(self, seen: Observed, job: Body, state: State) -> bool:
+        """Returns whether the Job's work is not, or cannot become, what is wanted now.
+
+        A claim that is younger than its Job is empty. A Job that has not ended well is made again where the
+        operator would make another one today: another image or hub may be just what it lacked.
+        """
+        claim = seen.claims.get(naming.claim(seen.em))
+        if claim is not None and _created(job) < _created(claim):
+            return True
+        if isinstance(state, Done):
+            return False
+        return _work(job) != _work(cache.job(seen.em, self._runtime))
+
+
+def filled(seen: Observed, deployment: Body | None) -> bool:
+    """Returns whether the wanted claim is older than a set that serves from it: then it is not empty."""
+    claim = seen.claims.get(naming.claim(seen.em))
+    return claim is not None and deployment is not None and _created(claim) <= _created(deployment)
+
+
+def _created(body: Body) -> datetime:
+    return timestamp(body["metadata"].get("creationTimestamp")) or datetime.min.replace(tzinfo=UTC)
+
+
+def _template(job: Body) -> Body:
+    found: Body = job["spec"]["template"]["spec"]
+    return found
+
+
+def _work(job: Body) -> dict[str, Any]:
+    container = _template(job)["containers"][0]
+    return {
+        "image": container["image"],
+        "args": container.get("args"),
+        "env": {item["name"]: item.get("value", "") for item in container.get("env") or ()},
+    }

@@ -1,0 +1,203 @@
+"""One reconcile: observe, decide, apply, prune, report. Idempotent and level-based; the decisions are
+elsewhere.
+
+What is kept between two reconciles only saves requests (the last progress read) or repeated Events; losing it
+changes nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import structlog
+
+from embedding_operator import api, caching, fields, naming, observed, prefetch, rollout, status
+from embedding_operator.api import Key
+from embedding_operator.caching import Cached
+from embedding_operator.errors import (
+    ApiError,
+    ForbiddenError,
+    LeftoverError,
+    NameConflictError,
+    NotFoundError,
+    OwnerGoneError,
+    RejectedError,
+)
+from embedding_operator.observed import Observed
+from embedding_operator.ports import Cache, Cluster
+from embedding_operator.prefetcher import Prefetcher, Step, filled
+from embedding_operator.resources import cache as builders
+from embedding_operator.resources.deployment import deployment
+from embedding_operator.resources.meta import Runtime
+from embedding_operator.resources.service import service
+from embedding_operator.rollout import Plan
+from embedding_operator.status import ACCEPTED, Verdict
+from embedding_operator.writer import Writer
+
+log = structlog.get_logger("embedding_operator.reconcile")
+
+BLOCKED_SECONDS = 20.0
+"""How soon to look again at what somebody else has to change and no watch announces."""
+
+_CALM = frozenset({
+    "Pending", "Resolving", "Downloading", "Inspecting", "Caching", "RollingOut", "Starting", "Switching",
+    "WaitingForCache", "ScaledToZero", "WaitingForRemoval",
+})  # fmt: skip
+"""Reasons for not being ready that are no cause for a warning."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a reconcile ended. look_again: seconds until the next one, None: at the next event."""
+
+    look_again: float | None = None
+    gone: bool = False
+
+
+class Reconciler:
+    """Reconciles one resource at a time, whichever the queue names; safe to run for several at once."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        cache: Cache,
+        runtime: Runtime,
+        clock: Callable[[], datetime],
+        jitter: Callable[[float], float] = lambda seconds: seconds,
+    ) -> None:
+        self._cluster = cluster
+        self._cache = cache
+        self._runtime = runtime
+        self._clock = clock
+        self._jitter = jitter
+        self._prefetcher = Prefetcher(cluster, runtime, jitter)
+        self._announced: dict[Key, tuple[str, str]] = {}
+
+    async def __call__(self, key: Key, *, fresh: bool = False) -> Outcome:
+        """Brings one resource closer to its spec. fresh: read the API server instead of the watches' cache.
+
+        Raises errors.ApiError where the API server did not answer or somebody else wrote first: the queue
+        tries again after a while.
+        """
+        seen = await self._observe(key, fresh)
+        if seen is None:
+            self._forget(key)
+            return Outcome(gone=True)
+        if seen.em.deleting:
+            return Outcome()  # its children go with it, by their owner references
+        try:
+            return await self._reconcile(seen)
+        except OwnerGoneError:
+            self._cache.bury({seen.em.uid})
+            self._forget(key)
+            return Outcome(gone=True)
+
+    async def _observe(self, key: Key, fresh: bool) -> Observed | None:
+        if not fresh:
+            body = self._cache.resource(key)
+            return None if body is None else observed.observed(api.parse(body), self._cache.children(key))
+        cached = self._cache.children(key)
+        before = {child["metadata"]["uid"] for bodies in cached.values() for child in bodies}
+        resource = self._cache.resource(key)
+        if resource is not None:
+            before.add(resource["metadata"]["uid"])
+        body = await self._cluster.get(api.KIND, key.namespace, key.name)
+        children = await self._cluster.children(key)
+        alive = {child["metadata"]["uid"] for bodies in children.values() for child in bodies}
+        if body is not None:
+            alive.add(body["metadata"]["uid"])
+        self._cache.bury(before - alive)
+        return None if body is None else observed.observed(api.parse(body), children)
+
+    async def _reconcile(self, seen: Observed) -> Outcome:
+        em, now = seen.em, self._clock()
+        writer = Writer(self._cluster, em)
+        job = seen.jobs.get(naming.job(em))
+        state = prefetch.state(job, seen.pods_of(job) if job else ())
+        plan = rollout.plan(seen, state, now)
+        step, accepted, note = Step(state), ACCEPTED, ""
+        look_again: list[float] = []
+        try:
+            note = await self._apply_claim(seen, writer)
+            step = await self._prefetcher.step(seen, state, writer, now)
+            await self._apply_sets(seen, plan, writer)
+            await self._prune(seen, plan, writer)
+        except LeftoverError as error:
+            accepted = Verdict(False, "WaitingForRemoval", str(error))
+            look_again.append(2.0)
+        except NameConflictError as error:
+            accepted = Verdict(False, "NameConflict", str(error))
+            look_again.append(self._jitter(BLOCKED_SECONDS))
+        except (ForbiddenError, RejectedError) as error:
+            accepted = Verdict(False, "Rejected", f"the API server refuses: {error.message}")
+            look_again.append(self._jitter(BLOCKED_SECONDS))
+        cached = self._cached(seen, step, plan, note)
+        await self._report(seen, plan, cached, accepted, now)
+        if step.look_again is not None:
+            look_again.append(step.look_again)
+        if plan.look_again is not None:
+            look_again.append(max(0.5, (plan.look_again - now).total_seconds()))
+        return Outcome(min(look_again, default=None))
+
+    def _cached(self, seen: Observed, step: Step, plan: Plan, note: str) -> Cached:
+        known = plan.wanted
+        if known is not None and not filled(
+            seen, seen.deployments.get(naming.deployment(seen.em, known.fingerprint))
+        ):
+            known = None
+        cached = caching.cached(seen.em, step.state, step.progress, known)
+        return replace(cached, message=f"{cached.message}. {note}") if note else cached
+
+    async def _apply_claim(self, seen: Observed, writer: Writer) -> str:
+        """Applies the claim of the wanted source and returns what is to be said about it, mostly nothing."""
+        body = seen.claims.get(naming.claim(seen.em))
+        desired = builders.claim(seen.em, rollout.claim_size(body, seen.em))
+        try:
+            await writer.ensure(desired, body)
+        except (ForbiddenError, RejectedError) as error:
+            if body is None:
+                raise
+            # a class that cannot grow its claims is no reason to stop serving
+            return f"The claim keeps its size: {error.message}"
+        return ""
+
+    async def _apply_sets(self, seen: Observed, plan: Plan, writer: Writer) -> None:
+        em = seen.em
+        for facts in plan.sets:
+            desired = deployment(em, facts, self._runtime)
+            await writer.ensure(desired, seen.deployments.get(desired["metadata"]["name"]))
+        if plan.serving is not None:
+            body = seen.services.get(em.name)
+            moves = rollout.service_moves(body, plan.serving)
+            await writer.ensure(service(em, plan.serving.fingerprint), body, version=moves)
+
+    async def _prune(self, seen: Observed, plan: Plan, writer: Writer) -> None:
+        for kind, name in plan.prune:
+            await writer.delete(seen.of(kind)[name])
+            log.info("pruned", kind=kind, name=name, resource=str(seen.em.key))
+
+    async def _report(
+        self, seen: Observed, plan: Plan, cached: Cached, accepted: Verdict, now: datetime
+    ) -> None:
+        em = seen.em
+        wanted = status.status(seen, plan, cached, accepted, now)
+        if not fields.unchanged({"status": wanted}, em.body, naming.FIELD_MANAGER, "status"):
+            try:
+                await self._cluster.apply_status(em, wanted)
+            except NotFoundError as error:
+                raise OwnerGoneError(str(em.key)) from error
+        holds, reason, message = status.ready(wanted)
+        before = self._announced.get(em.key) or status.ready(em.status)[:2]
+        self._announced[em.key] = (holds, reason)
+        if before == (holds, reason):
+            return
+        log.info("ready changed", resource=str(em.key), ready=holds, reason=reason, message=message)
+        warning = holds != "True" and reason not in _CALM
+        try:
+            await self._cluster.post_event(em, reason=reason, message=message, warning=warning)
+        except ApiError as error:
+            log.warning("event not written", resource=str(em.key), reason=reason, error=str(error))
+
+    def _forget(self, key: Key) -> None:
+        self._announced.pop(key, None)
+        self._prefetcher.forget(key)

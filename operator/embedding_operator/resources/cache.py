@@ -1,0 +1,115 @@
+"""The claim that holds a model's files, and the Job that fills it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from embedding_operator import naming
+from embedding_operator.api import EmbeddingModel
+from embedding_operator.resources import pod
+from embedding_operator.resources.meta import Runtime, metadata
+
+PERMANENT_FAILURE = 3
+"""Exit code of a prefetch that no retry can mend (the runtime's contract)."""
+
+PREFETCH_RETRY_SECONDS = 300
+"""How long a prefetch tries again by itself before its pod counts as failed."""
+
+
+def claim(em: EmbeddingModel, size: str) -> dict[str, Any]:
+    """Returns the claim at this size."""
+    spec: dict[str, Any] = {
+        "accessModes": [em.cache.access_mode],
+        "resources": {"requests": {"storage": size}},
+    }
+    if em.cache.storage_class is not None:
+        spec["storageClassName"] = em.cache.storage_class
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": metadata(em, naming.claim(em), "cache"),
+        "spec": spec,
+    }
+
+
+def job(
+    em: EmbeddingModel, runtime: Runtime, *, attempt: int = 1, hosts: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Returns the prefetch Job. hosts are the nodes (kubernetes.io/hostname) that it has to run on, None any.
+
+    A claim is bound to the node of the first pod that uses it where the storage is node-local, so the Job
+    runs where the serving pods can.
+    """
+    container = {
+        "name": naming.PREFETCH_CONTAINER,
+        "image": f"{runtime.image}-cpu",
+        "imagePullPolicy": runtime.pull_policy,
+        "args": ["prefetch"],
+        "env": pod.env(
+            {
+                "MODEL_ID": em.source.id,
+                "MODEL_REVISION": em.source.revision,
+                "MODEL_TASK": em.source.task,
+                "MODEL_FILE": em.source.file,
+                "HF_HOME": pod.MODELS,
+                "HF_ENDPOINT": runtime.hf_endpoint or None,
+                "TERMINATION_MESSAGE_PATH": pod.TERMINATION_LOG,
+                "PREFETCH_RETRY_SECONDS": str(PREFETCH_RETRY_SECONDS),
+                "TMPDIR": "/tmp",  # noqa: S108 - a path in the container
+                "LOG_LEVEL": runtime.log_level,
+                "LOG_FORMAT": runtime.log_format,
+            }
+        ),
+        "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}},
+    }
+    template = pod.pod_spec(
+        container, claim=naming.claim(em), read_only=False, scratch="1Gi", grace_seconds=10
+    )
+    template["restartPolicy"] = "Never"
+    if em.gpu:
+        template["tolerations"] = pod.tolerations(em.gpu)
+    if hosts is not None:
+        template["affinity"] = _affinity(hosts)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(
+            em, naming.job(em), "prefetch", annotations={naming.ATTEMPT_ANNOTATION: str(attempt)}
+        ),
+        "spec": {
+            "backoffLimit": 6,
+            "podFailurePolicy": {
+                "rules": [
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {
+                            "containerName": naming.PREFETCH_CONTAINER,
+                            "operator": "In",
+                            "values": [PERMANENT_FAILURE],
+                        },
+                    },
+                    # an eviction or a drain is no failure of the prefetch
+                    {
+                        "action": "Ignore",
+                        "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+                    },
+                ]
+            },
+            "template": {"metadata": {"labels": naming.labels(em.name, "prefetch")}, "spec": template},
+        },
+    }
+
+
+def _affinity(hosts: Sequence[str]) -> dict[str, Any]:
+    return {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [
+                    {
+                        "matchExpressions": [
+                            {"key": "kubernetes.io/hostname", "operator": "In", "values": sorted(hosts)}
+                        ]
+                    }
+                ]
+            }
+        }
+    }

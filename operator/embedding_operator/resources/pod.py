@@ -1,0 +1,66 @@
+"""What every pod that we make has: the restricted Pod Security level, no token, bounded scratch space."""
+
+from typing import Any
+
+from embedding_operator.api import Gpu
+
+UID = 65532
+"""User and group of both images."""
+
+MODELS = "/models"
+"""Where the claim is mounted, which is HF_HOME."""
+
+TERMINATION_LOG = "/dev/termination-log"
+
+
+def pod_spec(
+    container: dict[str, Any], *, claim: str, read_only: bool, scratch: str, grace_seconds: int
+) -> dict[str, Any]:
+    """Returns a pod with one container, the claim at /models and an empty /tmp of at most scratch.
+
+    container comes without what is common; that is added here.
+    """
+    return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": grace_seconds,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": UID,
+            "runAsGroup": UID,
+            "fsGroup": UID,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            container
+            | {
+                "terminationMessagePath": TERMINATION_LOG,
+                # the last log lines become the reason where the process could not say it itself
+                "terminationMessagePolicy": "FallbackToLogsOnError",
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                "volumeMounts": [
+                    {"name": "models", "mountPath": MODELS, "readOnly": read_only},
+                    {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a path in the container
+                ],
+            }
+        ],
+        "volumes": [
+            {"name": "models", "persistentVolumeClaim": {"claimName": claim}},
+            {"name": "tmp", "emptyDir": {"sizeLimit": scratch}},
+        ],
+    }
+
+
+def env(values: dict[str, str | None]) -> list[dict[str, str]]:
+    """Returns a container's environment; None leaves a variable out."""
+    return [{"name": name, "value": value} for name, value in values.items() if value is not None]
+
+
+def tolerations(gpu: Gpu) -> list[dict[str, str]]:
+    """Returns what lets a pod onto nodes that keep others away with a taint named like the resource."""
+    return [{"key": gpu.resource_name, "operator": "Exists"}]

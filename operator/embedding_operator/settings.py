@@ -1,0 +1,40 @@
+"""The operator's settings, read from the environment once. Nothing else reads the environment."""
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings of the operator process. Each field is the environment variable of its name in capitals."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    runtime_image: str = Field(
+        default="embedding-runtime:0.1.0",
+        min_length=1,
+        description="Image of the serving pods and prefetch Jobs; -cpu or -cuda is appended to it.",
+    )
+    runtime_image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
+        default="IfNotPresent", description="imagePullPolicy of the pods that the operator makes."
+    )
+    hf_endpoint: str = Field(
+        default="", description="Address of a hub mirror, handed to prefetch Jobs; empty: the public hub."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Lowest level that is logged."
+    )
+    log_format: Literal["json", "text"] = Field(
+        default="json", description="json: one object per line; text: for people."
+    )
+    reconcile_workers: int = Field(
+        default=4, ge=1, le=64, description="Resources that are worked on at the same time."
+    )
+    resync_seconds: float = Field(
+        default=300,
+        ge=10,
+        description="Every resource is compared with the API server's own view this often.",
+    )
+    health_port: int = Field(default=8080, ge=1, le=65535, description="Port of GET /healthz.")
+    metrics_port: int = Field(default=9090, ge=1, le=65535, description="Port of GET /metrics.")

@@ -1,0 +1,198 @@
+"""From what was observed and planned to the resource's status: pure, the clock is passed in.
+
+What the conditions mean is described in the CRD. Reasons are words for programs and stay as they are;
+messages say what is the matter and what to do.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from embedding_operator import naming, pods, rollout
+from embedding_operator.api import EmbeddingModel
+from embedding_operator.caching import Cached
+from embedding_operator.facts import Facts
+from embedding_operator.observed import Observed, condition
+from embedding_operator.pods import Problem
+from embedding_operator.rollout import Plan
+
+ORDER = ("Accepted", "Cached", "Available", "Progressing", "Ready")
+_REAL = 50
+"""Rank from which a pod's problem is a root cause, and not just start-up."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One condition without its time."""
+
+    holds: bool
+    reason: str
+    message: str
+
+
+ACCEPTED = Verdict(True, "Accepted", "the spec is acted on")
+
+
+def status(seen: Observed, plan: Plan, cached: Cached, accepted: Verdict, now: datetime) -> dict[str, Any]:
+    """Returns the whole status. Times of conditions that did not flip are taken from the present one."""
+    em = seen.em
+    verdicts = _verdicts(seen, plan, cached, accepted)
+    shown = plan.serving or plan.wanted
+    progress = rollout.progress(seen, plan.serving) if plan.serving else None
+    ready, total = (progress.ready, progress.total) if progress else (0, 0)
+    found: dict[str, Any] = {
+        "observedGeneration": em.generation,
+        "conditions": _conditions(em, verdicts, now),
+        "url": naming.url(em),
+        "replicas": total,
+        "readyReplicas": ready,
+        "selector": _selector(em, plan.serving),
+        "cache": _cache(cached),
+        "summary": _summary(em, verdicts["Ready"], ready),
+    }
+    if shown is not None:
+        found |= {"fingerprint": shown.fingerprint, "resolvedRevision": shown.commit, "model": _model(shown)}
+    return found
+
+
+def ready(status_: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Returns status, reason and message of a status's Ready condition; empty before the first."""
+    for item in status_.get("conditions") or ():
+        if item.get("type") == "Ready":
+            return item["status"], item["reason"], item["message"]
+    return "", "", ""
+
+
+def _verdicts(seen: Observed, plan: Plan, cached: Cached, accepted: Verdict) -> dict[str, Verdict]:
+    found = {
+        "Accepted": accepted,
+        "Cached": Verdict(cached.holds, cached.reason, cached.message),
+        "Available": _available(seen, plan, cached),
+    }
+    found["Progressing"] = _progressing(seen, plan, cached, accepted)
+    found["Ready"] = _ready(seen, plan, found)
+    return found
+
+
+def _available(seen: Observed, plan: Plan, cached: Cached) -> Verdict:
+    em, facts = seen.em, plan.serving
+    if em.replicas == 0:
+        return Verdict(False, "ScaledToZero", "spec.replicas is 0: no pod runs, the cache is kept")
+    if facts is None:
+        return Verdict(False, "WaitingForCache", f"no pod runs before the model is cached: {cached.message}")
+    progress = rollout.progress(seen, facts)
+    if progress.ready > 0:
+        return Verdict(
+            True, "Available", f"{progress.ready} of {em.replicas} pods answer at {naming.url(em)}"
+        )
+    problem = _problem(seen, facts) or Problem(pods.STARTING, "the pods are being created", 0)
+    return Verdict(False, problem.reason, problem.message)
+
+
+def _progressing(seen: Observed, plan: Plan, cached: Cached, accepted: Verdict) -> Verdict:
+    if not accepted.holds:
+        return Verdict(False, accepted.reason, accepted.message)
+    if not cached.holds:
+        return Verdict(not cached.stuck, cached.reason, cached.message)
+    facts = plan.wanted
+    if facts is None:
+        return Verdict(True, "Caching", cached.message)
+    progress = rollout.progress(seen, facts)
+    if not progress.complete(seen.em.replicas):
+        problem = _problem(seen, facts)
+        words = f": {problem.message}" if problem else ""
+        return Verdict(
+            True,
+            "RollingOut",
+            f"{progress.available} of {seen.em.replicas} pods of set {naming.short(facts.fingerprint)} "
+            f"are available{words}",
+        )
+    if plan.switching:
+        return Verdict(True, "Switching", "the Service moves to the new set")
+    return Verdict(False, "Complete", "nothing is left to do")
+
+
+def _ready(seen: Observed, plan: Plan, found: Mapping[str, Verdict]) -> Verdict:
+    for kind in ("Accepted", "Cached"):
+        if not found[kind].holds:
+            return Verdict(False, found[kind].reason, found[kind].message)
+    if not found["Available"].holds:
+        return Verdict(False, found["Available"].reason, found["Available"].message)
+    if found["Progressing"].holds:
+        problem = _problem(seen, plan.wanted) if plan.wanted else None
+        if problem is not None and problem.rank >= _REAL:
+            return Verdict(False, problem.reason, problem.message)
+        return Verdict(False, found["Progressing"].reason, found["Progressing"].message)
+    return Verdict(True, "Ready", found["Available"].message)
+
+
+def _problem(seen: Observed, facts: Facts) -> Problem | None:
+    """Returns why pods of a set are not ready, or why there are none."""
+    body = seen.deployments.get(naming.deployment(seen.em, facts.fingerprint))
+    refused = condition({"status": (body or {}).get("status")}, "ReplicaFailure")
+    if refused is not None and refused.get("status") == "True":
+        return Problem("PodsRejected", f"pods cannot be created: {pods.clip(refused.get('message'))}", 80)
+    return pods.worst(seen.pods_with(naming.selector(seen.em.name, facts.fingerprint)), naming.CONTAINER)
+
+
+def _conditions(em: EmbeddingModel, verdicts: Mapping[str, Verdict], now: datetime) -> list[dict[str, Any]]:
+    before = {item["type"]: item for item in em.status.get("conditions") or ()}
+    return [
+        {
+            "type": kind,
+            "status": str(verdict.holds),
+            "reason": verdict.reason,
+            "message": verdict.message[:4096],
+            "observedGeneration": em.generation,
+            "lastTransitionTime": before[kind]["lastTransitionTime"]
+            if kind in before and before[kind]["status"] == str(verdict.holds)
+            else stamp(now),
+        }
+        for kind in ORDER
+        for verdict in [verdicts[kind]]
+    ]
+
+
+def stamp(now: datetime) -> str:
+    """Returns a time the way the API writes it: UTC, whole seconds."""
+    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _selector(em: EmbeddingModel, serving: Facts | None) -> str:
+    chosen = (
+        naming.selector(em.name, serving.fingerprint)
+        if serving
+        else {naming.MODEL_LABEL: em.name, naming.COMPONENT_LABEL: "serving"}
+    )
+    return ",".join(f"{key}={value}" for key, value in sorted(chosen.items()))
+
+
+def _model(facts: Facts) -> dict[str, Any]:
+    found = {
+        "task": facts.task,
+        "dimensions": facts.dimensions,
+        "maxTokens": facts.max_tokens,
+        "bytes": facts.bytes,
+        "precision": facts.precision,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _cache(cached: Cached) -> dict[str, Any]:
+    found: dict[str, Any] = {"phase": cached.phase, "message": cached.message[:4096]}
+    if cached.bytes is not None:
+        found["bytes"] = cached.bytes
+    if cached.bytes is not None and cached.total:
+        found["total"] = cached.total
+        found["percent"] = min(100, cached.bytes * 100 // cached.total)
+    return found
+
+
+def _summary(em: EmbeddingModel, verdict: Verdict, ready_pods: int) -> dict[str, str]:
+    found = {
+        "ready": str(verdict.holds),
+        "replicas": f"{ready_pods}/{em.replicas}",
+        "provider": em.provider,
+    }
+    return found if verdict.holds else found | {"reason": verdict.reason}

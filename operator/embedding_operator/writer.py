@@ -1,0 +1,100 @@
+"""Writes of one reconcile: only what differs, only over what we control, only while the owner lives.
+
+What to write is decided elsewhere.
+"""
+
+from typing import Any
+
+from embedding_operator import api, fields, naming
+from embedding_operator.api import Body, EmbeddingModel
+from embedding_operator.errors import LeftoverError, NameConflictError, OwnerGoneError
+from embedding_operator.observed import controlled_by, controller
+from embedding_operator.ports import Cluster
+
+
+class Writer:
+    """Writes the children of one resource, for the length of one reconcile."""
+
+    def __init__(self, cluster: Cluster, em: EmbeddingModel) -> None:
+        self._cluster = cluster
+        self._em = em
+        self._owner_seen = False
+
+    async def ensure(self, desired: dict[str, Any], seen: Body | None, *, version: bool = False) -> None:
+        """Applies desired unless seen, the cached object of that name, holds it already.
+
+        version: apply only if the object is still at the version that was seen. Raises NameConflictError and
+        LeftoverError where the name is taken, OwnerGoneError where the resource is no more, ApiError.
+        """
+        if seen is None:
+            seen = await self._free(desired)
+        if seen is None:
+            await self._cluster.apply(desired, manager=naming.FIELD_MANAGER)
+            return
+        if "deletionTimestamp" in seen["metadata"]:
+            return  # its end is an event, and the next reconcile makes it anew
+        if fields.unchanged(desired, seen, naming.FIELD_MANAGER):
+            return
+        address = {"uid": seen["metadata"]["uid"]}
+        if version:
+            address["resourceVersion"] = seen["metadata"]["resourceVersion"]
+        await self._cluster.apply(
+            desired | {"metadata": desired["metadata"] | address}, manager=naming.FIELD_MANAGER
+        )
+
+    async def create(self, desired: dict[str, Any]) -> None:
+        """Applies an object whose predecessor has just been deleted."""
+        await self._check_owner()
+        await self._cluster.apply(desired, manager=naming.FIELD_MANAGER)
+
+    async def record(self, seen: Body, annotation: str, text: str) -> None:
+        """Writes one annotation on an object whose other fields are not sent again."""
+        metadata = seen["metadata"]
+        desired = {
+            "apiVersion": seen["apiVersion"],
+            "kind": seen["kind"],
+            "metadata": {
+                "name": metadata["name"],
+                "namespace": metadata["namespace"],
+                "uid": metadata["uid"],
+                "annotations": {annotation: text},
+            },
+        }
+        if not fields.unchanged(desired, seen, naming.RECORD_MANAGER):
+            await self._cluster.apply(desired, manager=naming.RECORD_MANAGER)
+
+    async def delete(self, seen: Body) -> None:
+        """Deletes a child, if it is one and not on its way out already."""
+        if controlled_by(seen, self._em.uid) and "deletionTimestamp" not in seen["metadata"]:
+            await self._cluster.delete(seen)
+
+    async def _free(self, desired: Body) -> Body | None:
+        """Returns the object of the wanted name if it is ours but was not in the cache, None if there is
+        none.
+
+        Read from the API server, since the watches see labelled objects only.
+        """
+        await self._check_owner()
+        kind, metadata = desired["kind"], desired["metadata"]
+        found = await self._cluster.get(kind, metadata["namespace"], metadata["name"])
+        if found is None or controlled_by(found, self._em.uid):
+            return found
+        holder = controller(found)
+        if holder is None:
+            raise NameConflictError(kind, metadata["name"], "nobody that says so")
+        if holder.get("kind") == api.KIND and holder.get("name") == self._em.name:
+            raise LeftoverError(kind, metadata["name"])
+        raise NameConflictError(kind, metadata["name"], f"{holder.get('kind')} {holder.get('name')}")
+
+    async def _check_owner(self) -> None:
+        """A child of an owner that is gone would be removed and made again without end."""
+        if self._owner_seen:
+            return
+        owner = await self._cluster.get(api.KIND, self._em.namespace, self._em.name)
+        if (
+            owner is None
+            or owner["metadata"]["uid"] != self._em.uid
+            or "deletionTimestamp" in owner["metadata"]
+        ):
+            raise OwnerGoneError(str(self._em.key))
+        self._owner_seen = True
