@@ -1,0 +1,91 @@
+"""The seam between serving and computing, and what crosses it.
+
+A backend is created with what it is to run, then `load`, `warm_up`, any number of `run`, `close`; all from
+one thread. Everything that may differ between ONNX Runtime, OpenVINO and a fake in a test lies behind it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedding_runtime.model.recipe import Recipe
+
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+UInt8 = NDArray[np.uint8]
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One text as the model sees it: ids int32 [s], and type ids uint8 [s] where they are not all zero."""
+
+    ids: Int32
+    type_ids: UInt8 | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Texts padded to the longest: three int64 arrays [b, s]."""
+
+    input_ids: Int64
+    attention_mask: Int64
+    token_type_ids: Int64
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How to run: the provider that was asked for (auto, cpu, cuda) and the number of CPU threads."""
+
+    provider: str = "cpu"
+    threads: int = 1
+
+
+class Backend(Protocol):
+    """Turns tokens into rows."""
+
+    @property
+    def provider(self) -> str:
+        """What it really runs on: cpu or cuda. Known after `load`."""
+
+    @property
+    def token_budget(self) -> int:
+        """How many padded tokens a batch should hold to run fastest here. Known after `load`."""
+
+    def load(self) -> None:
+        """Read the graph and get it ready to run.
+
+        Raises UnsupportedModelError, CorruptModelError, ProviderUnavailableError.
+        """
+
+    def warm_up(self) -> int:
+        """Run real inferences over the sizes that will come; returns the rows' width. Raises as `run` does."""
+
+    def run(self, texts: Sequence[Tokens]) -> Float32:
+        """One row per text, float32 [b, width]: a vector, or a cross-encoder's one logit.
+
+        Raises InternalError when the graph fails or gives something that is not finite.
+        """
+
+    def close(self) -> None:
+        """Give the memory back."""
+
+
+def padded(texts: Sequence[Tokens], recipe: Recipe) -> Batch:
+    """The texts as one batch, padded on the right with the recipe's padding id."""
+    shape = (len(texts), max(len(text) for text in texts))
+    input_ids = np.full(shape, recipe.pad_id, dtype=np.int64)
+    attention_mask = np.zeros(shape, dtype=np.int64)
+    token_type_ids = np.zeros(shape, dtype=np.int64)
+    for row, text in enumerate(texts):
+        input_ids[row, : len(text)] = text.ids
+        attention_mask[row, : len(text)] = 1
+        if text.type_ids is not None:
+            token_type_ids[row, : len(text)] = text.type_ids
+    return Batch(input_ids, attention_mask, token_type_ids)

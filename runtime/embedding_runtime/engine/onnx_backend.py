@@ -1,0 +1,171 @@
+"""The ONNX Runtime backend, on CPU or CUDA. The only module that imports onnxruntime."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from embedding_runtime.engine.backend import Execution, Float32, Tokens, padded
+from embedding_runtime.engine.pooling import normalize, pool
+from embedding_runtime.engine.providers import CPU, CUDA, Choice, choose, no_cuda
+from embedding_runtime.errors import (
+    CorruptModelError,
+    InternalError,
+    ProviderUnavailableError,
+    UnsupportedModelError,
+)
+from embedding_runtime.model.recipe import Recipe
+from embedding_runtime.telemetry import logger
+
+_log = logger("engine")
+
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+_DTYPES: dict[str, type[np.generic]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+_TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings")
+_ROW_OUTPUTS = ("sentence_embedding", "logits")
+# Padded tokens per batch: on the CPU small batches stay in the cache (docs/performance.md, "Raw engine"); a
+# GPU needs more to be busy.
+_TOKEN_BUDGETS = {CPU: 1024, CUDA: 16384}
+
+
+def usable_providers() -> list[str]:
+    """The execution providers of this build of ONNX Runtime."""
+    return list(ort.get_available_providers())
+
+
+class OnnxBackend:
+    """One ONNX graph in one session."""
+
+    def __init__(self, path: Path, recipe: Recipe, execution: Execution) -> None:
+        self._path, self._recipe, self._execution = path, recipe, execution
+        self._session: ort.InferenceSession | None = None
+        self._provider = CPU
+        self._inputs: dict[str, type[np.generic]] = {}
+        self._output = ""
+        self._pooled = False
+
+    @property
+    def provider(self) -> str:
+        """`cpu` or `cuda`, as the session says."""
+        return "cuda" if self._provider == CUDA else "cpu"
+
+    @property
+    def token_budget(self) -> int:
+        """Padded tokens per batch."""
+        return _TOKEN_BUDGETS[self._provider]
+
+    def load(self) -> None:
+        """Create the session and find out what goes in and what comes out; see Backend."""
+        choice = choose(self._execution.provider, ort.get_available_providers())
+        self._session = self._create(choice)
+        self._inputs = _input_types(self._session)
+        self._output, self._pooled = _output(self._session, self._recipe)
+
+    def _create(self, choice: Choice) -> ort.InferenceSession:
+        if choice.name == CUDA:
+            try:
+                return self._cuda_session()
+            except ProviderUnavailableError as error:
+                if self._execution.provider == "cuda":
+                    raise
+                choice = Choice(CPU, fallback=error.message)
+        if choice.fallback:
+            _log.info("falling back to the CPU", reason=choice.fallback)
+        self._provider = CPU
+        try:
+            return ort.InferenceSession(str(self._path), sess_options=self._options(), providers=[CPU])
+        except Exception as error:
+            raise CorruptModelError(
+                f"ONNX Runtime cannot load {self._path.name}: {_first_line(error)}"
+            ) from error
+
+    def _cuda_session(self) -> ort.InferenceSession:
+        ort.preload_dlls()
+        # fp32 means fp32: TF32 would round the inputs of every product to 10 bits.
+        cuda = (CUDA, {"use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"})
+        try:
+            session = ort.InferenceSession(
+                str(self._path), sess_options=self._options(), providers=[cuda, CPU]
+            )
+        except Exception as error:
+            raise ProviderUnavailableError(no_cuda(_first_line(error))) from error
+        if session.get_providers()[0] != CUDA:
+            # ONNX Runtime itself only warns here, and would run 50 times slower without a word.
+            raise ProviderUnavailableError(no_cuda("the CUDA provider could not be initialised"))
+        self._provider = CUDA
+        return session
+
+    def _options(self) -> ort.SessionOptions:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._execution.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # A spinning thread pool takes the CPU from the HTTP processes, and from the neighbours of a pod.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Every batch has another shape: remembered plans for shapes that never come again only hold memory.
+        options.enable_mem_pattern = False
+        return options
+
+    def warm_up(self) -> int:
+        """One short text, then a full batch of the longest ones; see Backend."""
+        width = self.run([_dummy(8)]).shape[1]
+        longest = self._recipe.max_tokens
+        self.run([_dummy(longest)] * max(1, min(self.token_budget, 4096) // longest))
+        return int(width)
+
+    def run(self, texts: Sequence[Tokens]) -> Float32:
+        """See Backend."""
+        if self._session is None:
+            raise InternalError("the model is not loaded")
+        batch = padded(texts, self._recipe)
+        arrays = {name: getattr(batch, name) for name in self._inputs}
+        feed = {name: arrays[name].astype(dtype, copy=False) for name, dtype in self._inputs.items()}
+        try:
+            (output,) = self._session.run([self._output], feed)
+        except Exception as error:
+            raise InternalError(f"ONNX Runtime failed: {_first_line(error)}") from error
+        rows = output.astype(np.float32, copy=False)
+        if self._pooled:
+            rows = pool(rows, batch.attention_mask, self._recipe.pooling)
+        if self._recipe.normalize:
+            rows = normalize(rows)
+        if not np.isfinite(rows).all():
+            raise InternalError("the model gave values that are not finite numbers")
+        return np.ascontiguousarray(rows)
+
+    def close(self) -> None:
+        """See Backend."""
+        self._session = None
+
+
+def _input_types(session: ort.InferenceSession) -> dict[str, type[np.generic]]:
+    types: dict[str, type[np.generic]] = {}
+    for entry in session.get_inputs():
+        if entry.name not in _INPUTS or entry.type not in _DTYPES:
+            raise UnsupportedModelError(
+                f"the graph wants an input {entry.name} of type {entry.type}; only {', '.join(_INPUTS)} can be fed"
+            )
+        types[entry.name] = _DTYPES[entry.type]
+    return types
+
+
+def _output(session: ort.InferenceSession, recipe: Recipe) -> tuple[str, bool]:
+    """The output to fetch, and whether it holds token vectors that are still to be pooled."""
+    ranks = {entry.name: len(entry.shape) for entry in session.get_outputs()}
+    tokens = [name for name, rank in ranks.items() if rank == 3]
+    rows = [name for name, rank in ranks.items() if rank == 2]
+    if recipe.task == "embed" and tokens:
+        return next((name for name in _TOKEN_OUTPUTS if name in tokens), tokens[0]), True
+    if rows:
+        return next((name for name in _ROW_OUTPUTS if name in rows), rows[0]), False
+    raise UnsupportedModelError(f"the graph gives neither token vectors nor rows: {ranks}")
+
+
+def _dummy(length: int) -> Tokens:
+    return Tokens(np.ones(length, dtype=np.int32))
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

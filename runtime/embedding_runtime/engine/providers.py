@@ -1,0 +1,39 @@
+"""Which execution provider runs, given what was asked for and what there is. Pure."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from embedding_runtime.errors import ProviderUnavailableError
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The provider to create the session with, and what to log when it is a fall-back that `auto` allows."""
+
+    name: str
+    fallback: str | None = None
+
+
+def choose(wanted: str, available: Collection[str]) -> Choice:
+    """The provider for `wanted` (auto, cpu, cuda) among what ONNX Runtime was built with.
+
+    Raises ProviderUnavailableError for a CUDA that was asked for and is not there.
+    """
+    if wanted == "cpu":
+        return Choice(CPU)
+    if CUDA in available:
+        return Choice(CUDA)
+    if wanted == "cuda":
+        raise ProviderUnavailableError(no_cuda("this build of ONNX Runtime has no CUDA provider"))
+    return Choice(CPU, fallback="no CUDA provider in this build of ONNX Runtime")
+
+
+def no_cuda(why: str) -> str:
+    """The message for a CUDA that was asked for and cannot be had."""
+    return (
+        f"CUDA requested but not available: {why}; use the -cuda image on a node with an NVIDIA GPU and driver, or "
+        "set ORT_EXECUTION_PROVIDER to cpu or auto"
+    )

@@ -1,0 +1,277 @@
+"""What can go wrong, in this product's own words. No HTTP, no logging, no library's exception lives here.
+
+RuntimeFault                     code, permanent, retry_after
+├── SettingsError                the environment holds mistakes: nothing starts
+├── AddressInUseError            the port is taken
+├── ModelError                   a model cannot be had or cannot be served
+│   ├── ModelNotFoundError       the hub has no such repository (or hides it)
+│   ├── RevisionNotFoundError    the repository has no such branch, tag or commit
+│   ├── AccessDeniedError        401, 403, gated
+│   ├── NotCachedError           offline, and the cache does not hold it
+│   ├── CorruptModelError        a file of it is missing or cannot be read
+│   ├── UnsupportedModelError    no ONNX file, a head or module that is not served
+│   ├── TaskMismatchError        asked for one task, the model does another
+│   ├── FingerprintMismatchError what was loaded is not what was expected
+│   └── ProviderUnavailableError the execution provider that was asked for is not usable
+├── HubError                     transient by nature
+│   ├── HubUnreachableError      no connection, a time-out, 5xx
+│   └── RateLimitedError         429
+├── CacheError
+│   ├── DiskFullError            no room, before or while writing
+│   └── CacheUnwritableError     read-only or the wrong owner
+├── RequestError                 the client's mistake
+│   ├── MalformedRequestError    not JSON
+│   ├── InvalidRequestError      JSON, but not what the schema says
+│   ├── UnknownModelError        a model that is not served here
+│   ├── WrongTaskError           an embedding asked of a reranker, or the reverse
+│   ├── TooManyInputsError       more inputs than one request may hold
+│   ├── RequestTooLargeError     more bytes or tokens than one request may hold
+│   └── QueryTooLongError        a query that leaves no room for a document
+├── ServingError                 the server's state, not the client's mistake
+│   ├── NotReadyError            a model is still loading
+│   ├── LoadFailedError          a model could not be loaded; the message says why
+│   ├── EngineUnavailableError   the engine process is gone or not yet there
+│   ├── OverloadedError          the queue is full
+│   └── ClientLeftError          nobody waits for the answer any more
+├── WireError                    a frame between HTTP process and engine breaks the protocol
+└── InternalError                a bug
+"""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+
+class RuntimeFault(Exception):  # noqa: N818  the root of the tree is not an error of its own
+    """The root. `code` is the stable name that travels in bodies, frames and termination messages.
+
+    `permanent`: trying again without a change is pointless. `retry_after`: seconds, where something told us.
+    """
+
+    code: ClassVar[str] = "InternalError"
+    permanent: ClassVar[bool] = True
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after
+
+
+class SettingsError(RuntimeFault):
+    """The environment holds mistakes; `mistakes` has one line for each."""
+
+    code = "InvalidSettings"
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+class AddressInUseError(RuntimeFault):
+    """The listening address is taken or cannot be bound."""
+
+    code = "AddressInUse"
+
+
+class ModelError(RuntimeFault):
+    """A model cannot be had or cannot be served."""
+
+
+class ModelNotFoundError(ModelError):
+    """The hub has no such repository, or does not show it to this token."""
+
+    code = "ModelNotFound"
+
+
+class RevisionNotFoundError(ModelError):
+    """The repository has no such branch, tag or commit."""
+
+    code = "RevisionNotFound"
+
+
+class AccessDeniedError(ModelError):
+    """The hub refuses: 401, 403, or a gated repository."""
+
+    code = "AccessDenied"
+
+
+class NotCachedError(ModelError):
+    """Offline, and the cache does not hold what is needed."""
+
+    code = "NotCached"
+
+
+class CorruptModelError(ModelError):
+    """A file of the model is missing or cannot be read."""
+
+    code = "CorruptModel"
+
+
+class UnsupportedModelError(ModelError):
+    """The repository holds no model that this server can run."""
+
+    code = "UnsupportedModel"
+
+
+class TaskMismatchError(ModelError):
+    """The model does another task than the one it is configured for."""
+
+    code = "TaskMismatch"
+
+
+class FingerprintMismatchError(ModelError):
+    """What was found is another embedding space than the expected one."""
+
+    code = "FingerprintMismatch"
+
+
+class ProviderUnavailableError(ModelError):
+    """The execution provider that was asked for cannot be used here."""
+
+    code = "ProviderUnavailable"
+
+
+class HubError(RuntimeFault):
+    """The hub did not answer as it should; later it may."""
+
+    permanent = False
+
+
+class HubUnreachableError(HubError):
+    """No connection, a time-out, or a 5xx answer."""
+
+    code = "HubUnreachable"
+
+
+class RateLimitedError(HubError):
+    """The hub answered 429."""
+
+    code = "RateLimited"
+
+
+class CacheError(RuntimeFault):
+    """The cache on disk cannot take the model."""
+
+
+class DiskFullError(CacheError):
+    """No room on the cache's volume."""
+
+    code = "DiskFull"
+
+
+class CacheUnwritableError(CacheError):
+    """The cache is read-only or belongs to somebody else."""
+
+    code = "CacheUnwritable"
+
+
+class RequestError(RuntimeFault):
+    """The client's mistake. `param` names the field, where there is one."""
+
+    param: str | None = None
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.param = param
+
+
+class MalformedRequestError(RequestError):
+    """The body is not JSON."""
+
+    code = "MalformedRequest"
+
+
+class InvalidRequestError(RequestError):
+    """The body is JSON, but not what the schema asks for."""
+
+    code = "InvalidRequest"
+
+
+class UnknownModelError(RequestError):
+    """The request names a model that is not served here."""
+
+    code = "UnknownModel"
+
+
+class WrongTaskError(RequestError):
+    """The request asks a model for another task than its own."""
+
+    code = "WrongTask"
+
+
+class TooManyInputsError(RequestError):
+    """More inputs than one request may hold."""
+
+    code = "TooManyInputs"
+
+
+class RequestTooLargeError(RequestError):
+    """More bytes or tokens than one request may hold."""
+
+    code = "RequestTooLarge"
+
+
+class QueryTooLongError(RequestError):
+    """The query alone fills the model's window."""
+
+    code = "QueryTooLong"
+
+
+class ServingError(RuntimeFault):
+    """The server's state keeps it from answering."""
+
+    permanent = False
+
+
+class NotReadyError(ServingError):
+    """The model is still loading."""
+
+    code = "Loading"
+
+
+class LoadFailedError(ServingError):
+    """The model could not be loaded, and will not be without a change."""
+
+    code = "LoadFailed"
+    permanent = True
+
+
+class EngineUnavailableError(ServingError):
+    """The engine process is gone or not yet there."""
+
+    code = "EngineUnavailable"
+
+
+class OverloadedError(ServingError):
+    """The queue is full."""
+
+    code = "Overloaded"
+
+
+class ClientLeftError(ServingError):
+    """Nobody waits for the answer any more."""
+
+    code = "ClientLeft"
+
+
+class WireError(RuntimeFault):
+    """A frame between an HTTP process and the engine breaks the protocol."""
+
+    code = "WireError"
+
+
+class InternalError(RuntimeFault):
+    """A bug."""
+
+
+def _tree(root: type[RuntimeFault]) -> Iterator[type[RuntimeFault]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _tree(child)
+
+
+def fault(code: str, message: str, retry_after: float | None = None) -> RuntimeFault:
+    """The error that another process named by `code`; an unknown code becomes InternalError."""
+    for kind in _tree(RuntimeFault):
+        if kind.code == code and kind not in (RuntimeFault, SettingsError) and "code" in vars(kind):
+            return kind(message, retry_after=retry_after)
+    return InternalError(message, retry_after=retry_after)

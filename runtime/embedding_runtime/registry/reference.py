@@ -1,0 +1,33 @@
+"""How a model is named: `org/name` or `org/name@revision`."""
+
+import re
+from dataclasses import dataclass
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model id and the revision (branch, tag or commit) that is wanted."""
+
+    id: str
+    revision: str = "main"
+
+    @classmethod
+    def parse(cls, text: str) -> "ModelRef":
+        """`org/name@revision`; without a revision, `main`."""
+        name, _, revision = text.partition("@")
+        return cls(name, revision or "main")
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the revision is a commit, which can never mean anything else later."""
+        return _COMMIT.fullmatch(self.revision) is not None
+
+    @property
+    def cache_name(self) -> str:
+        """The folder's name in the hub's cache layout."""
+        return "models--" + self.id.replace("/", "--")
+
+    def __str__(self) -> str:
+        return self.id if self.revision == "main" else f"{self.id}@{self.revision}"

@@ -1,0 +1,93 @@
+"""An HTTP process's end of the socket: submits token batches, keeps the engine's last state, reconnects for
+ever.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+
+from embedding_runtime.engine.backend import Float32, Tokens
+from embedding_runtime.errors import EngineUnavailableError, WireError
+from embedding_runtime.service import wire
+from embedding_runtime.service.state import EngineState
+from embedding_runtime.telemetry import logger
+
+_log = logger("client")
+
+_RECONNECT_SECONDS = 0.05
+_GONE = "the engine process is not running; it is being restarted"
+
+
+class EngineClient:
+    """One connection, any number of requests in flight on it."""
+
+    def __init__(self, path: str, on_state: Callable[[EngineState], None]) -> None:
+        self._path = path
+        self._on_state = on_state
+        self._writer: asyncio.StreamWriter | None = None
+        self._waiting: dict[int, asyncio.Future[Float32]] = {}
+        self._ids = itertools.count(1)
+        self.state: EngineState | None = None
+
+    async def submit(self, slot: int, texts: Sequence[Tokens]) -> Float32:
+        """The rows of these texts, float32 [n, width]. Cancelling the call cancels the request in the engine.
+
+        Raises EngineUnavailableError at once when the engine is not there or dies meanwhile,
+        RequestTooLargeError, and what the engine answers: OverloadedError, NotReadyError, LoadFailedError,
+        InternalError.
+        """
+        if self._writer is None:
+            raise EngineUnavailableError(_GONE, retry_after=1)
+        request = next(self._ids)
+        frame = wire.submit(slot, request, texts)
+        future: asyncio.Future[Float32] = asyncio.get_running_loop().create_future()
+        self._waiting[request] = future
+        try:
+            self._writer.write(frame)
+            return await future
+        except asyncio.CancelledError:
+            if self._writer is not None and request in self._waiting:
+                self._writer.write(wire.cancel(request))
+            raise
+        finally:
+            self._waiting.pop(request, None)
+
+    async def run(self) -> None:
+        """Stay connected until cancelled."""
+        while True:
+            try:
+                reader, self._writer = await asyncio.open_unix_connection(self._path)
+            except OSError:
+                await asyncio.sleep(_RECONNECT_SECONDS)
+                continue
+            try:
+                await self._read(reader)
+            except WireError as error:
+                _log.error("connection to the engine ended", error=error.message)
+            finally:
+                self._disconnected()
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        while (frame := await wire.read_frame(reader)) is not None:
+            if frame.kind is wire.Kind.STATUS:
+                self.state = wire.parse_status(frame.payload)
+                self._on_state(self.state)
+                continue
+            future = self._waiting.get(frame.request)
+            if future is None or future.done():
+                continue
+            if frame.kind is wire.Kind.ROWS:
+                future.set_result(wire.parse_rows(frame.payload))
+            elif frame.kind is wire.Kind.ERROR:
+                future.set_exception(wire.parse_error(frame.payload))
+            else:
+                raise WireError(f"the engine sent a {frame.kind.name}")
+
+    def _disconnected(self) -> None:
+        """Every waiter gets its error now; nobody waits for an engine that may never come back."""
+        if self._writer is not None:
+            self._writer.close()
+        self._writer, self.state = None, None
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(EngineUnavailableError(_GONE, retry_after=1))

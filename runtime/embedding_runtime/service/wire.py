@@ -1,0 +1,205 @@
+"""The frames between the HTTP processes and the engine, on a Unix stream socket. Everything is little-endian.
+
+Header, 16 bytes:
+    u32 length of the payload in bytes, at most MAX_PAYLOAD
+    u8  kind
+    u8  0
+    u16 slot: which model, by its place in the last STATUS
+    u64 request: chosen by the HTTP process, unique on its connection; answers carry it back. 0 in a STATUS
+
+Payloads, by kind:
+    1 SUBMIT (to the engine)    u32 n, u32 flags, i32[n] lengths, i32[sum] token ids, and where flags has bit 0:
+                                u8[sum] token type ids (else they are all zero)
+    2 CANCEL (to the engine)    empty: nobody waits for this request any more; it is not answered
+    3 ROWS   (from the engine)  u32 n, u32 width, f32[n * width]: the rows in the order of the submitted texts
+    4 ERROR  (from the engine)  JSON {"code", "message", "retry_after"}: the whole request failed
+    5 STATUS (from the engine)  JSON of service.state.EngineState, first on every connection and after each change
+
+Every SUBMIT is answered by exactly one ROWS or ERROR, unless it was cancelled. Any number may be in flight.
+A frame that breaks these rules ends the connection. Both ends run the same version, so there is no
+negotiation.
+"""
+
+import asyncio
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import orjson
+
+from embedding_runtime.engine.backend import Float32, Tokens
+from embedding_runtime.errors import RequestTooLargeError, RuntimeFault, WireError, fault
+from embedding_runtime.service.state import EngineState
+
+MAX_PAYLOAD = 64 << 20
+
+_HEADER = struct.Struct("<IBxHQ")
+_PAIR = struct.Struct("<II")
+_HAS_TYPE_IDS = 1
+
+
+class Kind(IntEnum):
+    """What a frame is."""
+
+    SUBMIT = 1
+    CANCEL = 2
+    ROWS = 3
+    ERROR = 4
+    STATUS = 5
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame as it was read."""
+
+    kind: Kind
+    slot: int
+    request: int
+    payload: bytes
+
+
+async def read_frame(reader: asyncio.StreamReader) -> Frame | None:
+    """The next frame, or None at the end of the stream.
+
+    Raises WireError for a frame that is too long or of an unknown kind.
+    """
+    try:
+        length, kind, slot, request = _HEADER.unpack(await reader.readexactly(_HEADER.size))
+        if length > MAX_PAYLOAD:
+            raise WireError(f"a frame of {length} bytes; the most is {MAX_PAYLOAD}")
+        payload = await reader.readexactly(length)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+    try:
+        return Frame(Kind(kind), slot, request, payload)
+    except ValueError:
+        raise WireError(f"a frame of the unknown kind {kind}") from None
+
+
+def submit(slot: int, request: int, texts: Sequence[Tokens]) -> bytes:
+    """A SUBMIT frame.
+
+    Raises RequestTooLargeError when the texts do not fit one.
+    """
+    total = sum(len(text) for text in texts)
+    typed = any(text.type_ids is not None for text in texts)
+    if 8 + 4 * len(texts) + (5 if typed else 4) * total > MAX_PAYLOAD:
+        raise RequestTooLargeError(
+            f"the request has {total} tokens, too many for one request; send fewer inputs"
+        )
+    lengths = np.fromiter((len(text) for text in texts), dtype="<i4", count=len(texts))
+    parts = [
+        _PAIR.pack(len(texts), _HAS_TYPE_IDS if typed else 0),
+        lengths.tobytes(),
+        *(text.ids.astype("<i4", copy=False).tobytes() for text in texts),
+    ]
+    if typed:
+        parts += [
+            bytes(len(text)) if text.type_ids is None else text.type_ids.astype("u1", copy=False).tobytes()
+            for text in texts
+        ]
+    return _frame(Kind.SUBMIT, slot, request, b"".join(parts))
+
+
+def parse_submit(payload: bytes) -> list[Tokens]:
+    """The texts of a SUBMIT.
+
+    Raises WireError.
+    """
+    try:
+        count, flags = _PAIR.unpack_from(payload)
+        lengths = np.frombuffer(payload, dtype="<i4", count=count, offset=_PAIR.size)
+        total = int(lengths.sum())
+        at = _PAIR.size + 4 * count
+        ids = np.frombuffer(payload, dtype="<i4", count=total, offset=at)
+        at += 4 * total
+        types = None
+        if flags & _HAS_TYPE_IDS:
+            types = np.frombuffer(payload, dtype="u1", count=total, offset=at)
+            at += total
+    except (struct.error, ValueError) as error:
+        raise WireError(f"a SUBMIT that does not parse: {error}") from None
+    if count == 0 or lengths.min() < 1 or at != len(payload):
+        raise WireError("a SUBMIT whose lengths do not add up")
+    ends = np.cumsum(lengths)
+    return [
+        Tokens(ids[end - size : end], None if types is None else types[end - size : end])
+        for end, size in zip(ends.tolist(), lengths.tolist(), strict=True)
+    ]
+
+
+def cancel(request: int) -> bytes:
+    """A CANCEL frame."""
+    return _frame(Kind.CANCEL, 0, request, b"")
+
+
+def rows(request: int, values: Float32) -> bytes:
+    """A ROWS frame for float32 [n, width]; too many rows for one frame become an ERROR frame."""
+    if _PAIR.size + values.nbytes > MAX_PAYLOAD:
+        return error(
+            request, RequestTooLargeError("the answer is too large for one request; send fewer inputs")
+        )
+    body = values.astype("<f4", copy=False).tobytes()
+    return _frame(Kind.ROWS, 0, request, _PAIR.pack(*values.shape) + body)
+
+
+def parse_rows(payload: bytes) -> Float32:
+    """The float32 [n, width] of a ROWS.
+
+    Raises WireError.
+    """
+    try:
+        count, width = _PAIR.unpack_from(payload)
+        values = np.frombuffer(payload, dtype="<f4", offset=_PAIR.size)
+        return values.reshape(count, width)
+    except (struct.error, ValueError) as error_:
+        raise WireError(f"a ROWS that does not parse: {error_}") from None
+
+
+def error(request: int, failure: RuntimeFault) -> bytes:
+    """An ERROR frame."""
+    body = {"code": failure.code, "message": failure.message, "retry_after": failure.retry_after}
+    return _frame(Kind.ERROR, 0, request, orjson.dumps(body))
+
+
+def parse_error(payload: bytes) -> RuntimeFault:
+    """The failure of an ERROR.
+
+    Raises WireError.
+    """
+    values = _json(payload)
+    try:
+        return fault(values["code"], values["message"], values["retry_after"])
+    except KeyError as missing:
+        raise WireError(f"an ERROR without {missing}") from None
+
+
+def status(state: EngineState) -> bytes:
+    """A STATUS frame."""
+    return _frame(Kind.STATUS, 0, 0, orjson.dumps(state.to_json()))
+
+
+def parse_status(payload: bytes) -> EngineState:
+    """The state of a STATUS.
+
+    Raises WireError.
+    """
+    try:
+        return EngineState.from_json(_json(payload))
+    except (KeyError, TypeError) as mismatch:
+        raise WireError(f"a STATUS that does not parse: {mismatch}") from None
+
+
+def _json(payload: bytes) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = orjson.loads(payload)
+    except orjson.JSONDecodeError as broken:
+        raise WireError(f"a payload that is not JSON: {broken}") from None
+    return values
+
+
+def _frame(kind: Kind, slot: int, request: int, payload: bytes) -> bytes:
+    return _HEADER.pack(len(payload), kind, slot, request) + payload

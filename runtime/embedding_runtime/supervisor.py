@@ -1,0 +1,207 @@
+"""The supervisor: binds the port once, keeps one engine process and API_WORKERS HTTP processes alive, drains.
+
+It has one thread and no event loop: it waits for signals. HTTP processes are forked, so that they share the
+memory of what is already imported; the engine is a new interpreter, so that ONNX Runtime and CUDA never meet
+a fork. What is decided about restarts is in `restart_delay`. Each child has a process group of its own: a signal to the terminal's
+group reaches the supervisor alone, which drains before the engine goes.
+"""
+
+import gc
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedding_runtime.errors import AddressInUseError
+from embedding_runtime.lifeline import die_with
+from embedding_runtime.settings import ServeSettings
+from embedding_runtime.telemetry import logger
+
+_log = logger("supervisor")
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+_STOP = (signal.SIGTERM, signal.SIGINT)
+_BACKLOG = 2048
+_HEALTHY_SECONDS = 60.0
+_FIRST_DELAY, _LAST_DELAY = 0.5, 30.0
+# Beyond the time that the HTTP processes take for themselves, before they are killed; and for the engine to
+# go.
+_GRACE_SECONDS = 2.0
+# sun_path holds 108 bytes with its end.
+_LONGEST_SOCKET_PATH = 107
+
+
+def restart_delay(crashes: int) -> float:
+    """Seconds to wait before the next start after this many crashes in a row: 0, then 0.5 doubling up to 30."""
+    return 0.0 if crashes <= 1 else min(_LAST_DELAY, _FIRST_DELAY * 2.0 ** min(crashes - 2, 16))
+
+
+@dataclass
+class _Child:
+    name: str
+    start: Callable[[], int]
+    pid: int | None = None
+    started: float = 0.0
+    due: float = 0.0
+    crashes: int = 0
+
+
+def serve(settings: ServeSettings) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code.
+
+    Raises AddressInUseError before anything was started.
+    """
+    listening = _listen(settings.api_host, settings.api_port)
+    # From here on signals wait until the loop asks for them: none is lost, no handler runs in between.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    workspace = Path(tempfile.mkdtemp(prefix="embedding-runtime-"))
+    try:
+        engine_socket = str(workspace / "engine.sock")
+        if len(engine_socket.encode()) > _LONGEST_SOCKET_PATH:
+            raise AddressInUseError(f"TMPDIR is too long a path for a Unix socket: {workspace.parent}")
+        return Supervisor(settings, listening, engine_socket, _metrics_folder(workspace)).run()
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise AddressInUseError(
+            f"cannot listen on {host}:{port}: {error.strerror or error} (API_HOST, API_PORT)"
+        ) from error
+
+
+def _metrics_folder(workspace: Path) -> Path:
+    folder = workspace / "metrics"
+    folder.mkdir()
+    # The metrics module and the children find it here.
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    return folder
+
+
+class Supervisor:
+    """The parent of all processes of one server."""
+
+    def __init__(
+        self, settings: ServeSettings, listening: socket.socket, engine_socket: str, metrics_folder: Path
+    ) -> None:
+        self._settings, self._listening = settings, listening
+        self._engine_socket, self._metrics_folder = engine_socket, str(metrics_folder)
+        self._engine = _Child("engine", self._start_engine)
+        self._serve_http: Callable[[], None] = lambda: None
+        self._workers = [_Child(f"http-{n}", self._fork_worker) for n in range(settings.api_workers)]
+
+    def run(self) -> int:
+        """Start everything, keep it running until a signal says stop, drain. Returns the exit code."""
+        # Imported and built before the first fork, so that the HTTP processes share these pages, and after the
+        # metrics folder is known, which prometheus_client reads when it is imported.
+        from embedding_runtime.api.process import prepare
+
+        self._serve_http = prepare(self._settings, self._listening, self._engine_socket)
+        gc.collect()
+        gc.freeze()
+        host, port = self._listening.getsockname()[:2]
+        _log.info("listening", host=host, port=port, workers=len(self._workers))
+        children = [self._engine, *self._workers]
+        while True:
+            wait = self._start_due(children)
+            received = signal.sigtimedwait(_SIGNALS, wait)
+            if received is not None and received.si_signo in _STOP:
+                break
+            self._reap(children, restart=True)
+        self._drain()
+        _log.info("stopped")
+        return 0
+
+    def _start_due(self, children: list[_Child]) -> float:
+        """Start what is due; the seconds until the next one is."""
+        now = time.monotonic()
+        for child in children:
+            if child.pid is None and child.due <= now:
+                child.pid, child.started = child.start(), now
+        return min([3600.0, *(child.due - now for child in children if child.pid is None)])
+
+    def _reap(self, children: list[_Child], *, restart: bool) -> None:
+        from embedding_runtime import metrics
+
+        for child in children:
+            if child.pid is None:
+                continue
+            pid, status = os.waitpid(child.pid, os.WNOHANG)
+            if pid == 0:
+                continue
+            metrics.forget(pid, self._metrics_folder)
+            child.pid = None
+            if restart:
+                self._plan_restart(child, status)
+
+    def _plan_restart(self, child: _Child, status: int) -> None:
+        now = time.monotonic()
+        child.crashes = 1 if now - child.started > _HEALTHY_SECONDS else child.crashes + 1
+        delay = restart_delay(child.crashes)
+        child.due = now + delay
+        code = os.waitstatus_to_exitcode(status)
+        _log.error("process ended unexpectedly", child=child.name, exit_code=code, restart_in=delay)
+
+    def _drain(self) -> None:
+        """HTTP processes finish what is in flight, then the engine goes. A SIGINT meanwhile cuts it short."""
+        _log.info("stopping", timeout=self._settings.shutdown_timeout_secs)
+        # Ours is the last reference that would keep new connections waiting in the backlog.
+        self._listening.close()
+        self._end(self._workers, self._settings.shutdown_timeout_secs + _GRACE_SECONDS)
+        self._end([self._engine], _GRACE_SECONDS)
+
+    def _end(self, children: list[_Child], timeout: float) -> None:
+        _kill(children, signal.SIGTERM)
+        deadline = time.monotonic() + timeout
+        while True:
+            self._reap(children, restart=False)
+            if all(child.pid is None for child in children):
+                return
+            left = deadline - time.monotonic()
+            received = signal.sigtimedwait(_SIGNALS, left) if left > 0 else None
+            # Somebody at a terminal who asks again does not want to wait; tools may well send SIGTERM twice.
+            if left <= 0 or (received is not None and received.si_signo == signal.SIGINT):
+                _log.warning(
+                    "killing what did not end", children=[child.name for child in children if child.pid]
+                )
+                _kill(children, signal.SIGKILL)
+                deadline = time.monotonic() + _GRACE_SECONDS
+
+    def _start_engine(self) -> int:
+        command = [sys.executable, "-m", "embedding_runtime.service.engine_process", self._engine_socket]
+        return os.posix_spawn(sys.executable, command, os.environ, setpgroup=0, setsigmask=[])
+
+    def _fork_worker(self) -> int:
+        parent = os.getpid()
+        pid = os.fork()
+        if pid:
+            return pid
+        status = 1
+        try:
+            die_with(parent)
+            os.setpgid(0, 0)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            self._serve_http()
+            status = 0
+        except BaseException:
+            _log.exception("HTTP process failed")
+        finally:
+            # Never into the supervisor's own code: this is still its stack.
+            sys.stderr.flush()
+            os._exit(status)
+
+
+def _kill(children: list[_Child], number: signal.Signals) -> None:
+    for child in children:
+        if child.pid is not None:
+            os.kill(child.pid, number)
