@@ -1,4 +1,4 @@
-"""Ties a child process's life to its parent's, so that a supervisor that is killed leaves no orphans behind."""
+"""Ties a child process's life to its parent's, so that a killed supervisor leaves no orphans behind."""
 
 import ctypes
 import os

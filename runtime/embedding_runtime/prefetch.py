@@ -57,10 +57,11 @@ class Progress:
 
     def __call__(self, phase: str, message: str, bytes_: int | None = None, total: int | None = None) -> None:
         """Report; without bytes the last known ones stand."""
+        now = self._clock()
+        # The last report of a download is worth a line of its own, once.
+        done = bytes_ is not None and bytes_ == total and self._bytes != bytes_
         if bytes_ is not None:
             self._bytes, self._total = bytes_, total
-        now = self._clock()
-        done = bytes_ is not None and bytes_ == total
         if phase == self._phase and now - self._last < _REPORT_SECONDS and not done:
             return
         self._phase, self._last = phase, now

@@ -25,8 +25,8 @@ _EMPTY_IS_A_VALUE = frozenset({"DEFAULT_EMBEDDING_MODEL", "DEFAULT_RERANKING_MOD
 
 # What a mistake's line says is allowed, for the fields whose type does not say it.
 _ALLOWED = {
-    "DEFAULT_EMBEDDING_MODEL": "a model id such as BAAI/bge-small-en-v1.5, optionally @revision; empty for none",
-    "DEFAULT_RERANKING_MODEL": "a model id such as BAAI/bge-reranker-base, optionally @revision; empty for none",
+    "DEFAULT_EMBEDDING_MODEL": "a model id such as BAAI/bge-small-en-v1.5 or id@revision; empty for none",
+    "DEFAULT_RERANKING_MODEL": "a model id such as BAAI/bge-reranker-base or id@revision; empty for none",
     "MODEL_ID": "a model id such as BAAI/bge-small-en-v1.5",
     "MODEL_FILE": "a path inside the repository that ends in .onnx",
     "EXPECTED_FINGERPRINT": "64 hexadecimal digits",

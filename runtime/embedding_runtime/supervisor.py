@@ -2,8 +2,8 @@
 
 It has one thread and no event loop: it waits for signals. HTTP processes are forked, so that they share the
 memory of what is already imported; the engine is a new interpreter, so that ONNX Runtime and CUDA never meet
-a fork. What is decided about restarts is in `restart_delay`. Each child has a process group of its own: a signal to the terminal's
-group reaches the supervisor alone, which drains before the engine goes.
+a fork. Each child has a process group of its own: a signal to the terminal's group reaches the supervisor
+alone, which drains before the engine goes. What is decided about restarts is in `restart_delay`.
 """
 
 import gc
@@ -38,7 +38,7 @@ _LONGEST_SOCKET_PATH = 107
 
 
 def restart_delay(crashes: int) -> float:
-    """Seconds to wait before the next start after this many crashes in a row: 0, then 0.5 doubling up to 30."""
+    """Seconds to wait before the next start after so many crashes in a row: 0, then 0.5 doubling up to 30."""
     return 0.0 if crashes <= 1 else min(_LAST_DELAY, _FIRST_DELAY * 2.0 ** min(crashes - 2, 16))
 
 
@@ -102,8 +102,8 @@ class Supervisor:
 
     def run(self) -> int:
         """Start everything, keep it running until a signal says stop, drain. Returns the exit code."""
-        # Imported and built before the first fork, so that the HTTP processes share these pages, and after the
-        # metrics folder is known, which prometheus_client reads when it is imported.
+        # Before the first fork, so that the HTTP processes share these pages, and after the metrics folder is
+        # known, which prometheus_client reads when it is imported.
         from embedding_runtime.api.process import prepare
 
         self._serve_http = prepare(self._settings, self._listening, self._engine_socket)

@@ -1,7 +1,7 @@
 """The one table from domain error to HTTP status, and the one shape of an error's body.
 
-{"error": {"message", "type", "param", "code"}}: `type` is the class of mistake as OpenAI's clients know it, `code`
-the domain error's stable name.
+{"error": {"message", "type", "param", "code"}}: `type` is the class of mistake as OpenAI's clients know it,
+`code` the domain error's stable name.
 """
 
 import math
@@ -56,14 +56,16 @@ def install(app: FastAPI) -> None:
 
 
 async def _on_fault(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RuntimeFault)
+    if not isinstance(error, RuntimeFault):
+        raise error
     if isinstance(error, errors.InternalError):
         _log.error("request failed", error=error.message)
     return error_response(error)
 
 
 async def _on_invalid(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
+    if not isinstance(error, RequestValidationError):
+        raise error
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         reason = first.get("ctx", {}).get("error", first["msg"])
@@ -77,7 +79,8 @@ async def _on_invalid(_: Request, error: Exception) -> Response:
 
 
 async def _on_http(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+    if not isinstance(error, HTTPException):
+        raise error
     if isinstance(error.__cause__, RuntimeFault):  # FastAPI wraps what breaks off the reading of a body
         return error_response(error.__cause__)
     kind = _PLAIN_TYPES.get(error.status_code, "invalid_request_error")

@@ -1,4 +1,6 @@
-"""The HTTP process: uvicorn over the socket that the supervisor bound. Runs in a process forked by the supervisor."""
+"""The HTTP process: uvicorn over the socket that the supervisor bound. Runs in processes forked by the
+supervisor.
+"""
 
 import signal
 import socket

@@ -65,7 +65,7 @@ class Backend(Protocol):
         """
 
     def warm_up(self) -> int:
-        """Run real inferences over the sizes that will come; returns the rows' width. Raises as `run` does."""
+        """Run real inferences over the sizes that will come; returns the rows' width. Raises as `run`."""
 
     def run(self, texts: Sequence[Tokens]) -> Float32:
         """One row per text, float32 [b, width]: a vector, or a cross-encoder's one logit.

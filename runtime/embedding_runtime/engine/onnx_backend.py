@@ -144,7 +144,8 @@ def _input_types(session: ort.InferenceSession) -> dict[str, type[np.generic]]:
     for entry in session.get_inputs():
         if entry.name not in _INPUTS or entry.type not in _DTYPES:
             raise UnsupportedModelError(
-                f"the graph wants an input {entry.name} of type {entry.type}; only {', '.join(_INPUTS)} can be fed"
+                f"the graph wants an input {entry.name} of type {entry.type}; "
+                f"only {', '.join(_INPUTS)} can be fed"
             )
         types[entry.name] = _DTYPES[entry.type]
     return types

@@ -34,6 +34,6 @@ def choose(wanted: str, available: Collection[str]) -> Choice:
 def no_cuda(why: str) -> str:
     """The message for a CUDA that was asked for and cannot be had."""
     return (
-        f"CUDA requested but not available: {why}; use the -cuda image on a node with an NVIDIA GPU and driver, or "
-        "set ORT_EXECUTION_PROVIDER to cpu or auto"
+        f"CUDA requested but not available: {why}; use the -cuda image on a node with an NVIDIA GPU and "
+        "driver, or set ORT_EXECUTION_PROVIDER to cpu or auto"
     )

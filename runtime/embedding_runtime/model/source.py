@@ -64,8 +64,8 @@ def open_source(
         raise CorruptModelError(f"{model}: cannot read its files: {error}") from error
     if expected_fingerprint and found != expected_fingerprint:
         raise FingerprintMismatchError(
-            f"{model}@{snapshot.commit}: expected fingerprint {expected_fingerprint}, found {found}: this is another "
-            "embedding space, its vectors must not be mixed with the expected one's"
+            f"{model}@{snapshot.commit}: expected fingerprint {expected_fingerprint}, found {found}: "
+            "this is another embedding space, its vectors must not be mixed with the expected one's"
         )
     return ModelSource(
         id=model,

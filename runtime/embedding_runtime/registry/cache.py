@@ -1,6 +1,6 @@
 """The hub's cache layout, read without the hub's library and without the network. Writes nothing.
 
-<cache>/models--org--name/{refs/<revision>, snapshots/<commit>/<file>, blobs/<hash>}; a snapshot's files are links.
+<cache>/models--org--name/{refs/<revision>, snapshots/<commit>/<file>, blobs/<hash>}; snapshots hold links.
 """
 
 from dataclasses import dataclass

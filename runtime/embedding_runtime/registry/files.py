@@ -34,12 +34,13 @@ def graph_file(names: Iterable[str], wanted: str | None, model: str) -> str:
     others = ", ".join(sorted(name for name in present if name.endswith(".onnx")))
     if others:
         raise UnsupportedModelError(
-            f"{model} has neither onnx/model.onnx nor model.onnx; choose one of its files with MODEL_FILE: {others}"
+            f"{model} has neither onnx/model.onnx nor model.onnx; choose one of its files with MODEL_FILE: "
+            f"{others}"
         )
     weights = ", ".join(sorted(name for name in present if name.endswith(_WEIGHTS))) or "no weights"
     raise UnsupportedModelError(
-        f"{model} has no ONNX file (found: {weights}); only ONNX exports can be served: choose a repository that "
-        "holds onnx/model.onnx"
+        f"{model} has no ONNX file (found: {weights}); only ONNX exports can be served: choose a repository "
+        "that holds onnx/model.onnx"
     )
 
 

@@ -159,14 +159,14 @@ class Hub:
         free = shutil.disk_usage(self._cache_dir).free
         if free < wanted + _SPARE_BYTES:
             raise DiskFullError(
-                f"{ref} needs {_mib(wanted)} more on the volume of {self._cache_dir}, which has {_mib(free)} free; "
-                "make the volume larger (spec.cache.size) or remove models from it"
+                f"{ref} needs {_mib(wanted)} more on the volume of {self._cache_dir}, which has {_mib(free)} "
+                "free; make the volume larger (spec.cache.size) or remove models from it"
             )
 
     def _unwritable(self, why: str | None) -> str:
         return (
-            f"cannot write the cache {self._cache_dir} as uid {os.getuid()} gid {os.getgid()}: {why}; give the "
-            f"volume to that uid, or in a pod set securityContext.fsGroup to {os.getgid()}"
+            f"cannot write the cache {self._cache_dir} as uid {os.getuid()} gid {os.getgid()}: {why}; give "
+            f"the volume to that uid, or in a pod set securityContext.fsGroup to {os.getgid()}"
         )
 
     def _translated(self, error: Exception, ref: ModelRef) -> Exception:

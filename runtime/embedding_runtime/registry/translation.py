@@ -57,8 +57,8 @@ def _http(error: hub.HfHubHTTPError, ref: ModelRef, endpoint: str) -> RuntimeFau
         return errors.RevisionNotFoundError(f"404: {ref.id} has no revision {ref.revision!r} on {endpoint}")
     if isinstance(error, hub.GatedRepoError) or status == 403:
         return errors.AccessDeniedError(
-            f"{status}: {endpoint} refuses access to {ref.id}; accept its conditions there, and set HF_TOKEN to a "
-            "token that may read it"
+            f"{status}: {endpoint} refuses access to {ref.id}; accept its conditions there, and set HF_TOKEN "
+            "to a token that may read it"
         )
     if isinstance(error, hub.RemoteEntryNotFoundError):
         return errors.UnsupportedModelError(
@@ -67,8 +67,8 @@ def _http(error: hub.HfHubHTTPError, ref: ModelRef, endpoint: str) -> RuntimeFau
     if status == 404 or isinstance(error, hub.RepositoryNotFoundError):
         # Without a token the public hub answers 401 for what does not exist, as it does for what is private.
         return errors.ModelNotFoundError(
-            f"404: {endpoint} has no model {ref.id!r} that this client may see; check the id, and HF_TOKEN if the "
-            "model is private"
+            f"404: {endpoint} has no model {ref.id!r} that this client may see; check the id, and HF_TOKEN "
+            "if the model is private"
         )
     if status == 401:
         return errors.AccessDeniedError(

@@ -104,7 +104,7 @@ class Backlog:
 
 
 def _window(line: Sequence[_Item], anchor: int, limits: Limits) -> tuple[int, int]:
-    """The slice of the sorted line around `anchor`, grown to the nearer neighbour while it fits the limits."""
+    """The slice of the sorted line around `anchor`, grown to the nearer neighbour while it fits."""
     low, high = anchor, anchor + 1
     length = line[anchor][0]
     while high - low < limits.texts:

@@ -125,7 +125,7 @@ async def _main(settings: ServeSettings, path: str) -> None:
 
 def _exit() -> None:
     _log.info("engine stopped")
-    # At once: the supervisor asks when nobody waits any more, and interpreter shutdown would wait for a batch.
+    # At once: the supervisor asks when nobody waits any more, and an orderly end would wait for a batch.
     os._exit(0)
 
 

@@ -8,12 +8,13 @@ Header, 16 bytes:
     u64 request: chosen by the HTTP process, unique on its connection; answers carry it back. 0 in a STATUS
 
 Payloads, by kind:
-    1 SUBMIT (to the engine)    u32 n, u32 flags, i32[n] lengths, i32[sum] token ids, and where flags has bit 0:
-                                u8[sum] token type ids (else they are all zero)
+    1 SUBMIT (to the engine)    u32 n, u32 flags, i32[n] lengths, i32[sum] token ids, and where flags has
+                                bit 0: u8[sum] token type ids (else they are all zero)
     2 CANCEL (to the engine)    empty: nobody waits for this request any more; it is not answered
     3 ROWS   (from the engine)  u32 n, u32 width, f32[n * width]: the rows in the order of the submitted texts
     4 ERROR  (from the engine)  JSON {"code", "message", "retry_after"}: the whole request failed
-    5 STATUS (from the engine)  JSON of service.state.EngineState, first on every connection and after each change
+    5 STATUS (from the engine)  JSON of service.state.EngineState, first on every connection and after each
+                                change
 
 Every SUBMIT is answered by exactly one ROWS or ERROR, unless it was cancelled. Any number may be in flight.
 A frame that breaks these rules ends the connection. Both ends run the same version, so there is no
