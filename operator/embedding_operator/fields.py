@@ -30,14 +30,15 @@ def unchanged(
 
     False also where a field that manager owned is no longer desired, or was taken over by somebody else.
     """
+    owned: Mapping[str, Any] = {}
     for entry in observed.get("metadata", {}).get("managedFields", ()):
         if (
             entry.get("manager") == manager
             and entry.get("operation") == "Apply"
             and entry.get("subresource", "") == subresource
         ):
-            return _same(_content(desired), observed, entry.get("fieldsV1") or {}, quantity=False)
-    return False
+            owned = entry.get("fieldsV1") or {}
+    return _same_map(_content(desired), observed, owned, quantity=False)
 
 
 def parse_quantity(value: object) -> Decimal | None:

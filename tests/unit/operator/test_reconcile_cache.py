@@ -1,0 +1,249 @@
+"""The reconcile and the prefetch Job: failures, retries, results that are kept, GPU nodes."""
+
+import pytest
+from embedding_operator import naming
+from embedding_operator.errors import ForbiddenError
+
+from tests.unit.operator import samples
+from tests.unit.operator.world import World
+
+NOT_FOUND = samples.error("ModelNotFound", "404: no model sentence-transformers/nothing", permanent=True)
+UNREACHABLE = samples.error("HubUnreachable", "cannot connect to http://hub.example", permanent=False)
+
+
+def running(world: World, log: str = "") -> None:
+    state = samples.container_status(naming.PREFETCH_CONTAINER, {"running": {}}, started=True)
+    pod = world.job_pod(phase="Running", containerStatuses=state)
+    world.cluster.logs[pod["metadata"]["name"]] = log
+
+
+def test_a_permanent_failure_is_told_and_not_repeated() -> None:
+    world = World()
+    world.reconcile()
+    world.end_job(NOT_FOUND, well=False)
+    world.settle()
+    uid = world.job()["metadata"]["uid"]
+    world.clock.advance(3600)
+    outcome = world.reconcile()
+    assert world.job()["metadata"]["uid"] == uid
+    assert outcome.look_again is None
+    for kind in ("Cached", "Ready"):
+        status, reason, message = world.condition(kind)
+        assert (status, reason) == ("False", "ModelNotFound")
+        assert "404" in message
+        assert "sentence-transformers/nothing" in message
+        assert "spec.model.id" in message
+    assert world.condition("Progressing")[:2] == ("False", "ModelNotFound")
+    assert world.cluster.events[-1][0::2] == ("ModelNotFound", True)
+
+
+def test_a_changed_spec_starts_over() -> None:
+    world = World()
+    world.reconcile()
+    world.end_job(NOT_FOUND, well=False)
+    world.settle()
+    world.change(model={"id": "right/one", "revision": "main", "task": "auto"})
+    world.settle()
+    assert world.names("Job") == [naming.job(samples.model(model={"id": "right/one"}))]
+    assert len(world.names("PersistentVolumeClaim")) == 1
+    assert world.ready() == ("False", "Pending")
+
+
+def test_a_transient_failure_is_repeated_with_growing_pauses() -> None:
+    world = World()
+    world.reconcile()
+    pauses = []
+    for _ in range(5):
+        world.end_job(UNREACHABLE, well=False)
+        uid = world.job()["metadata"]["uid"]
+        outcome = world.reconcile()
+        assert outcome.look_again is not None
+        assert world.condition("Cached")[:2] == ("False", "HubUnreachable")
+        assert "the next one starts at" in world.condition("Cached")[2]
+        pauses.append(outcome.look_again)
+        world.clock.advance(outcome.look_again - 1)
+        world.reconcile()
+        assert world.job()["metadata"]["uid"] == uid
+        world.clock.advance(1)
+        world.reconcile()
+        assert world.job()["metadata"]["uid"] != uid
+    assert pauses == [60, 120, 240, 480, 600]
+
+
+def test_the_pause_is_as_long_as_the_hub_asks() -> None:
+    world = World()
+    world.reconcile()
+    world.end_job(samples.error("RateLimited", "429", permanent=False, retry_after=900), well=False)
+    assert world.reconcile().look_again == 900
+
+
+def test_a_restarted_operator_goes_on_with_the_pause() -> None:
+    world = World()
+    world.reconcile()
+    world.end_job(UNREACHABLE, well=False)
+    world.reconcile()
+    world.clock.advance(45)
+    world.restart_operator()
+    assert world.reconcile().look_again == 15
+
+
+def test_progress_is_read_every_five_seconds_at_most() -> None:
+    world = World()
+    world.reconcile()
+    running(world, '{"event":"progress","phase":"downloading","bytes":45450000,"total":90900000,"message":""}\n')
+    world.cluster.requests.clear()
+    assert world.reconcile().look_again == 5
+    assert world.condition("Cached")[:2] == ("False", "Downloading")
+    assert world.em["status"]["cache"] | {"message": ""} == {
+        "phase": "Downloading", "bytes": 45450000, "total": 90900000, "percent": 50, "message": ""
+    }  # fmt: skip
+    world.clock.advance(3)
+    assert world.reconcile().look_again == 2
+    assert len([request for request in world.cluster.requests if request[0] == "log"]) == 1
+    world.clock.advance(2)
+    world.reconcile()
+    assert len([request for request in world.cluster.requests if request[0] == "log"]) == 2
+
+
+def test_waiting_for_the_hub_is_a_reason_of_its_own() -> None:
+    world = World()
+    world.reconcile()
+    running(world, '{"event":"progress","phase":"waiting","bytes":0,"total":null,"message":"503, again in 8 s"}')
+    world.reconcile()
+    assert world.ready() == ("False", "WaitingForHub")
+    assert "503, again in 8 s" in world.condition("Cached")[2]
+
+
+def test_the_result_outlives_the_pod() -> None:
+    world = World()
+    world.serve()
+    for pod in world.cluster.all("Pod"):
+        world.cluster.remove("Pod", pod["metadata"]["name"])
+    world.cluster.writes()
+    world.reconcile()
+    assert world.cluster.writes() == []
+    assert world.ready() == ("True", "Ready")
+
+
+def test_a_completed_job_whose_result_is_lost_runs_again() -> None:
+    world = World()
+    world.reconcile()
+    world.end_job(None, well=True)
+    uid = world.job()["metadata"]["uid"]
+    world.reconcile()
+    assert world.job()["metadata"]["uid"] != uid
+
+
+def test_a_job_that_somebody_deleted_runs_again_and_disturbs_nothing() -> None:
+    world = World()
+    world.serve()
+    deployment = world.cluster.find("Deployment")["metadata"]["resourceVersion"]
+    for kind, name in (("Job", world.job()["metadata"]["name"]), ("Pod", f"{world.job()['metadata']['name']}-0")):
+        world.cluster.remove(kind, name)
+    world.settle()
+    assert world.job()
+    assert world.ready() == ("True", "Ready")
+    assert world.condition("Cached")[:2] == ("True", "Checking")
+    assert world.cluster.find("Deployment")["metadata"]["resourceVersion"] == deployment
+    world.end_job(UNREACHABLE, well=False, suffix="1")
+    world.settle()
+    assert world.condition("Cached")[:2] == ("True", "CheckFailed")
+    assert world.ready() == ("True", "Ready")
+
+
+def test_a_claim_that_was_made_again_is_filled_again() -> None:
+    world = World()
+    world.serve()
+    uid = world.job()["metadata"]["uid"]
+    world.cluster.remove("PersistentVolumeClaim", world.names("PersistentVolumeClaim")[0])
+    world.reconcile()
+    world.clock.advance(1)
+    world.reconcile()
+    assert world.job()["metadata"]["uid"] != uid
+    assert world.condition("Cached")[:2] == ("False", "Pending")
+
+
+def test_a_job_that_is_stuck_is_replaced_when_it_would_be_made_otherwise_today() -> None:
+    world = World()
+    world.reconcile()
+    world.end_job(NOT_FOUND, well=False)
+    world.settle()
+    env = world.job()["spec"]["template"]["spec"]["containers"][0]["env"]
+    next(item for item in env if item["name"] == "HF_ENDPOINT")["value"] = "http://wrong.example"
+    uid = world.job()["metadata"]["uid"]
+    world.reconcile()
+    assert world.job()["metadata"]["uid"] != uid
+
+
+def test_a_finished_job_is_left_alone_by_an_operator_with_another_image() -> None:
+    world = World()
+    world.serve()
+    uid = world.job()["metadata"]["uid"]
+    world.job()["spec"]["template"]["spec"]["containers"][0]["image"] = "embedding-runtime:0.0.9-cpu"
+    world.reconcile()
+    assert world.job()["metadata"]["uid"] == uid
+
+
+# --- GPU
+
+
+def test_the_job_of_a_gpu_model_runs_where_the_gpus_are() -> None:
+    world = World(gpu=samples.GPU)
+    world.cluster.hosts = ["gpu-1", "gpu-2"]
+    world.reconcile()
+    spec = world.job()["spec"]["template"]["spec"]
+    (term,) = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
+        "nodeSelectorTerms"
+    ]
+    assert term["matchExpressions"] == [
+        {"key": "kubernetes.io/hostname", "operator": "In", "values": ["gpu-1", "gpu-2"]}
+    ]
+    assert spec["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists"}]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "words"),
+    [([], "no node that takes pods offers nvidia.com/gpu: 1"), (ForbiddenError("no list of nodes"), "no list of nodes")],
+)
+def test_without_a_gpu_node_there_is_no_job_and_the_condition_says_why(hosts: list[str], words: str) -> None:
+    world = World(gpu=samples.GPU)
+    world.cluster.hosts = hosts
+    outcome = world.reconcile()
+    assert world.cluster.all("Job") == []
+    assert world.condition("Cached")[:2] == ("False", "NoGPUNode")
+    assert words in world.condition("Ready")[2]
+    assert outcome.look_again is not None
+    assert 15 <= outcome.look_again <= 30
+    world.cluster.hosts = ["gpu-1"]
+    world.reconcile()
+    assert world.job()
+
+
+def test_a_job_that_waits_for_a_node_that_is_gone_goes_to_the_new_one() -> None:
+    world = World(gpu=samples.GPU)
+    world.cluster.hosts = ["gpu-1"]
+    world.reconcile()
+    world.job_pod(phase="Pending", conditions=samples.unscheduled("0/3 nodes are available"))
+    world.settle()
+    uid = world.job()["metadata"]["uid"]
+    world.cluster.hosts = ["gpu-2"]
+    world.reconcile()
+    assert world.job()["metadata"]["uid"] != uid
+
+
+def test_pods_without_a_free_gpu_are_told_in_the_schedulers_words() -> None:
+    world = World(gpu=samples.GPU, replicas=1)
+    world.cluster.hosts = ["gpu-1"]
+    world.prefetched()
+    world.settle()
+    world.server_pod(
+        "minilm-abababab-x", phase="Pending", conditions=samples.unscheduled("3 Insufficient nvidia.com/gpu.")
+    )
+    world.reconcile()
+    for kind in ("Available", "Ready"):
+        status, reason, message = world.condition(kind)
+        assert (status, reason) == ("False", "Unschedulable")
+        assert "3 Insufficient nvidia.com/gpu." in message
+    assert world.em["status"]["summary"] == {
+        "ready": "False", "replicas": "0/1", "provider": "cuda", "reason": "Unschedulable"
+    }  # fmt: skip
