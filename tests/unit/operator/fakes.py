@@ -116,7 +116,9 @@ class FakeCluster:
         self.requests.append(("list", "", key.name))
         shown = self._shown(key)
         gone = {body["metadata"]["uid"] for body in self.ghosts}
-        return {kind: [b for b in bodies if b["metadata"]["uid"] not in gone] for kind, bodies in shown.items()}
+        return {
+            kind: [b for b in bodies if b["metadata"]["uid"] not in gone] for kind, bodies in shown.items()
+        }
 
     async def apply(self, body: Body, *, manager: str) -> Body:
         metadata = body["metadata"]
@@ -129,7 +131,9 @@ class FakeCluster:
                 raise ConflictError("uid mismatch", status=409)
             address = {"name": metadata["name"], "namespace": metadata["namespace"]}
             found = self.put({"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": address})
-        elif any(metadata.get(k, found["metadata"][k]) != found["metadata"][k] for k in ("uid", "resourceVersion")):
+        elif any(
+            metadata.get(k, found["metadata"][k]) != found["metadata"][k] for k in ("uid", "resourceVersion")
+        ):
             raise ConflictError("uid or version mismatch", status=409)
         self._merge(found, body, manager, "")
         return copy.deepcopy(found)

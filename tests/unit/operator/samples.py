@@ -1,4 +1,4 @@
-"""Objects that the tests are about: a resource, a prefetch's result, and what controllers write into statuses."""
+"""Objects that the tests are about: a resource, a prefetch's result, and what controllers write."""
 
 from typing import Any
 

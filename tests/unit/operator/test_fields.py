@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from embedding_operator.fields import parse_quantity, unchanged
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embedding_operator.fields import parse_quantity, unchanged
 from tests.unit.operator.fakes import Clock, FakeCluster
 
 ME = "embedding-operator"
@@ -20,10 +20,12 @@ def observed(fields: dict[str, Any], **body: Any) -> dict[str, Any]:
 SERVICE = {
     "spec": {"selector": {"a": "b"}, "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]},
 }
-SERVICE_FIELDS = {
+SERVICE_FIELDS: dict[str, Any] = {
     "f:spec": {
         "f:selector": {},
-        "f:ports": {'k:{"port":80,"protocol":"TCP"}': {".": {}, "f:name": {}, "f:port": {}, "f:protocol": {}}},
+        "f:ports": {
+            'k:{"port":80,"protocol":"TCP"}': {".": {}, "f:name": {}, "f:port": {}, "f:protocol": {}}
+        },
     }
 }
 
@@ -144,7 +146,9 @@ def test_a_request_is_needed_exactly_when_it_would_change_something(
     assert unchanged(desired, observed(fields, **body), ME) is same
 
 
-@pytest.mark.parametrize("entry", [{"operation": "Update"}, {"subresource": "status"}, {"manager": "kubectl"}])
+@pytest.mark.parametrize(
+    "entry", [{"operation": "Update"}, {"subresource": "status"}, {"manager": "kubectl"}]
+)
 def test_what_others_own_or_we_own_in_another_way_does_not_count(entry: dict[str, str]) -> None:
     body = observed({"f:spec": {"f:a": {}}}, spec={"a": 1})
     assert unchanged({"spec": {"a": 1}}, body, ME)

@@ -1,9 +1,9 @@
 """The reconcile on an in-memory cluster: the ordinary way from apply to delete, drift and restarts."""
 
 import pytest
+
 from embedding_operator import api, naming
 from embedding_operator.errors import ForbiddenError, NotFoundError, RejectedError
-
 from tests.unit.operator import samples
 from tests.unit.operator.world import KEY, World
 

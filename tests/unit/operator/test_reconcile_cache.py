@@ -1,9 +1,9 @@
 """The reconcile and the prefetch Job: failures, retries, results that are kept, GPU nodes."""
 
 import pytest
+
 from embedding_operator import naming
 from embedding_operator.errors import ForbiddenError
-
 from tests.unit.operator import samples
 from tests.unit.operator.world import World
 
@@ -90,7 +90,9 @@ def test_a_restarted_operator_goes_on_with_the_pause() -> None:
 def test_progress_is_read_every_five_seconds_at_most() -> None:
     world = World()
     world.reconcile()
-    running(world, '{"event":"progress","phase":"downloading","bytes":45450000,"total":90900000,"message":""}\n')
+    running(
+        world, '{"event":"progress","phase":"downloading","bytes":45450000,"total":90900000,"message":""}\n'
+    )
     world.cluster.requests.clear()
     assert world.reconcile().look_again == 5
     assert world.condition("Cached")[:2] == ("False", "Downloading")
@@ -108,7 +110,9 @@ def test_progress_is_read_every_five_seconds_at_most() -> None:
 def test_waiting_for_the_hub_is_a_reason_of_its_own() -> None:
     world = World()
     world.reconcile()
-    running(world, '{"event":"progress","phase":"waiting","bytes":0,"total":null,"message":"503, again in 8 s"}')
+    running(
+        world, '{"event":"progress","phase":"waiting","bytes":0,"total":null,"message":"503, again in 8 s"}'
+    )
     world.reconcile()
     assert world.ready() == ("False", "WaitingForHub")
     assert "503, again in 8 s" in world.condition("Cached")[2]
@@ -138,7 +142,10 @@ def test_a_job_that_somebody_deleted_runs_again_and_disturbs_nothing() -> None:
     world = World()
     world.serve()
     deployment = world.cluster.find("Deployment")["metadata"]["resourceVersion"]
-    for kind, name in (("Job", world.job()["metadata"]["name"]), ("Pod", f"{world.job()['metadata']['name']}-0")):
+    for kind, name in (
+        ("Job", world.job()["metadata"]["name"]),
+        ("Pod", f"{world.job()['metadata']['name']}-0"),
+    ):
         world.cluster.remove(kind, name)
     world.settle()
     assert world.job()
@@ -203,7 +210,10 @@ def test_the_job_of_a_gpu_model_runs_where_the_gpus_are() -> None:
 
 @pytest.mark.parametrize(
     ("hosts", "words"),
-    [([], "no node that takes pods offers nvidia.com/gpu: 1"), (ForbiddenError("no list of nodes"), "no list of nodes")],
+    [
+        ([], "no node that takes pods offers nvidia.com/gpu: 1"),
+        (ForbiddenError("no list of nodes"), "no list of nodes"),
+    ],
 )
 def test_without_a_gpu_node_there_is_no_job_and_the_condition_says_why(hosts: list[str], words: str) -> None:
     world = World(gpu=samples.GPU)

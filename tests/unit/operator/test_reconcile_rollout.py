@@ -1,8 +1,7 @@
-"""The reconcile when what is to be served changes: two sets side by side, and one Service that moves at once."""
+"""The reconcile when what is to be served changes: two sets side by side, one Service that moves."""
 
 from embedding_operator import naming
 from embedding_operator.api import parse
-
 from tests.unit.operator import samples
 from tests.unit.operator.world import World
 

@@ -7,7 +7,6 @@ from typing import Any
 from embedding_operator import api, naming, status
 from embedding_operator.api import Key
 from embedding_operator.reconcile import Outcome, Reconciler
-
 from tests.unit.operator import samples
 from tests.unit.operator.fakes import Clock, FakeCache, FakeCluster
 
@@ -74,7 +73,12 @@ class World:
         """The job controller makes a pod; kubelet gives it this status."""
         job = self.job()
         labels = job["spec"]["template"]["metadata"]["labels"]
-        owner = {"kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"], "controller": True}
+        owner = {
+            "kind": "Job",
+            "name": job["metadata"]["name"],
+            "uid": job["metadata"]["uid"],
+            "controller": True,
+        }
         pod = samples.pod(f"{job['metadata']['name']}-{suffix}", **pod_status)
         pod["metadata"] |= {"labels": labels, "ownerReferences": [owner]}
         return self.cluster.put(pod)
@@ -126,5 +130,7 @@ class World:
 
     def server_pod(self, name: str, fingerprint: str = samples.FINGERPRINT, **pod_status: Any) -> None:
         pod = samples.pod(name, **pod_status)
-        pod["metadata"]["labels"] = naming.labels("minilm", "serving") | naming.selector("minilm", fingerprint)
+        pod["metadata"]["labels"] = naming.labels("minilm", "serving") | naming.selector(
+            "minilm", fingerprint
+        )
         self.cluster.put(pod)

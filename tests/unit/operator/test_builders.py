@@ -1,0 +1,98 @@
+"""The builders against golden YAML: what is sent to the API server, to be read by people.
+
+After an intended change: UPDATE_GOLDEN=1 pytest tests/unit/operator/test_builders.py, then read the diff.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from embedding_operator.resources import cache
+from embedding_operator.resources.deployment import deployment
+from embedding_operator.resources.service import service
+from tests.unit.operator import samples
+
+GOLDEN = Path(__file__).parent / "golden"
+
+CPU = samples.model()
+GPU = samples.model(
+    "bge-gpu",
+    model={"id": "BAAI/bge-small-en-v1.5", "revision": "v1.5", "task": "embed", "file": "onnx/model.onnx"},
+    gpu={**samples.GPU, "count": 2, "runtimeClassName": "nvidia"},
+    cache={"size": "20Gi", "storageClassName": "fast", "accessMode": "ReadWriteMany"},
+    resources={"requests": {"cpu": 2}, "limits": {"memory": "8Gi"}},
+    replicas=0,
+)
+RERANKER = samples.model(
+    "reranker", model={"id": "cross-encoder/ms-marco-MiniLM-L6-v2"}, image="mine:1", replicas=1
+)
+
+OBJECTS = {
+    "claim": cache.claim(CPU, "5Gi"),
+    "claim-class": cache.claim(GPU, "20Gi"),
+    "job": cache.job(CPU, samples.RUNTIME),
+    "job-gpu": cache.job(GPU, samples.RUNTIME, attempt=3, hosts=["b", "a"]),
+    "deployment": deployment(CPU, samples.facts(CPU), samples.RUNTIME),
+    "deployment-gpu": deployment(GPU, samples.facts(GPU), samples.RUNTIME),
+    "deployment-reranker": deployment(
+        RERANKER, samples.facts(RERANKER, task="rerank", dimensions=None), samples.RUNTIME
+    ),
+    "service": service(CPU, samples.FINGERPRINT),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_objects_are_as_in_their_golden_file(name: str) -> None:
+    path = GOLDEN / f"{name}.yaml"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(yaml.safe_dump(OBJECTS[name], sort_keys=False, width=1000))
+    assert OBJECTS[name] == yaml.safe_load(path.read_text())
+
+
+def test_no_golden_file_is_left_over() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.yaml")} == OBJECTS.keys()
+
+
+def pod_templates() -> list[Any]:
+    return [
+        pytest.param(body["spec"]["template"]["spec"], id=name)
+        for name, body in OBJECTS.items()
+        if "template" in body["spec"]
+    ]
+
+
+@pytest.mark.parametrize("pod", pod_templates())
+def test_pods_are_of_the_restricted_security_level(pod: dict[str, Any]) -> None:
+    """https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted"""
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    assert not {"hostNetwork", "hostPID", "hostIPC", "serviceAccountName"} & pod.keys()
+    for container in pod["containers"]:
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["capabilities"] == {"drop": ["ALL"]}
+    assert all({"persistentVolumeClaim", "emptyDir"} & volume.keys() for volume in pod["volumes"])
+    assert all("sizeLimit" in volume.get("emptyDir", {"sizeLimit": ""}) for volume in pod["volumes"])
+
+
+def test_serving_pods_mount_the_cache_read_only_and_go_nowhere() -> None:
+    pod = OBJECTS["deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    mounts = {mount["name"]: mount.get("readOnly") for mount in container["volumeMounts"]}
+    env = {item["name"]: item["value"] for item in container["env"]}
+    assert mounts["models"] is True
+    assert env["HF_HUB_OFFLINE"] == "1"
+    assert "HF_ENDPOINT" not in env
+    assert env["EXPECTED_FINGERPRINT"] == samples.FINGERPRINT
+
+
+def test_a_change_of_the_wanted_count_does_not_touch_the_pods() -> None:
+    one, other = (
+        deployment(em, samples.facts(CPU), samples.RUNTIME) for em in (CPU, samples.model(replicas=9))
+    )
+    assert one["spec"]["template"] == other["spec"]["template"]

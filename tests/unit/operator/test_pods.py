@@ -1,0 +1,98 @@
+"""Why pods are not ready: one reason and one message from what kubelet and the scheduler write."""
+
+from typing import Any
+
+import pytest
+
+from embedding_operator import pods
+from tests.unit.operator import samples
+
+SERVER = "server"
+
+
+def container(state: dict[str, Any], **rest: Any) -> dict[str, Any]:
+    return {"phase": "Running", "containerStatuses": samples.container_status(SERVER, state, **rest)}
+
+
+def waiting(reason: str, message: str = "") -> dict[str, Any]:
+    return {"waiting": {"reason": reason, "message": message}}
+
+
+OOM = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+CRASH = {"terminated": {"exitCode": 1, "reason": "Error", "message": "Traceback\n  ValueError: no tokenizer"}}
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "words"),
+    [
+        pytest.param({"conditions": [{"type": "Ready", "status": "True"}]}, None, "", id="ready"),
+        pytest.param({"phase": "Succeeded"}, None, "", id="ended well"),
+        pytest.param(
+            {"phase": "Pending", "conditions": samples.unscheduled("0/3 nodes are available.")},
+            "Unschedulable", "0/3 nodes are available.", id="unschedulable",
+        ),
+        pytest.param({"phase": "Pending"}, "Starting", "set up", id="no container yet"),
+        pytest.param(container(waiting("ContainerCreating")), "Starting", "created", id="creating"),
+        pytest.param(container(waiting("ErrImagePull")), "ImagePullBackOff", "server:1", id="pull error"),
+        pytest.param(container(waiting("ImagePullBackOff")), "ImagePullBackOff", "server:1", id="back-off"),
+        pytest.param(container(waiting("ErrImageNeverPull")), "ErrImageNeverPull", "Never", id="never"),
+        pytest.param(
+            container(waiting("CreateContainerConfigError", "secret \"x\" not found")),
+            "CreateContainerConfigError", "secret", id="config",
+        ),
+        pytest.param(
+            container(waiting("CrashLoopBackOff", "back-off 20s"), lastState=CRASH, restartCount=3),
+            "CrashLoopBackOff", "exit code 1: Traceback ValueError: no tokenizer", id="crash loop",
+        ),
+        pytest.param(
+            container({"running": {}}, started=False, lastState=CRASH, restartCount=1),
+            "CrashLoopBackOff", "exit code 1", id="between two crashes",
+        ),
+        pytest.param(container(CRASH), "CrashLoopBackOff", "exit code 1", id="just crashed"),
+        pytest.param(
+            container(waiting("CrashLoopBackOff"), lastState=OOM, restartCount=1),
+            "OOMKilled", "more memory than its limit", id="out of memory",
+        ),
+        pytest.param(container({"running": {}}, started=False), "Starting", "starting", id="starting"),
+        pytest.param(container({"running": {}}, started=True), "NotReady", "/health/ready", id="not ready"),
+        pytest.param(
+            {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."},
+            "Evicted", "low on resource", id="evicted",
+        ),
+    ],
+)  # fmt: skip
+def test_a_pods_state_becomes_a_reason(status: dict[str, Any], reason: str | None, words: str) -> None:
+    problem = pods.diagnosis(samples.pod("p", **status), SERVER)
+    assert (problem.reason if problem else None) == reason
+    assert words in (problem.message if problem else "")
+
+
+def test_the_message_does_not_change_by_itself() -> None:
+    def crash(count: int) -> str:
+        state = container(
+            waiting("CrashLoopBackOff", f"back-off {count * 10}s"), lastState=CRASH, restartCount=count
+        )
+        found = pods.diagnosis(samples.pod("p", **state), SERVER)
+        assert found
+        return found.message
+
+    assert crash(1) == crash(9)
+
+
+def test_the_gravest_problem_is_told_with_how_many_share_it() -> None:
+    known = [
+        samples.pod("a", **container({"running": {}}, started=False)),
+        samples.pod("b", **container(waiting("ImagePullBackOff"))),
+        samples.pod("c", **container(waiting("ErrImagePull"))),
+        samples.pod("d", conditions=[{"type": "Ready", "status": "True"}]),
+    ]
+    problem = pods.worst(known, SERVER)
+    assert problem
+    assert problem.reason == "ImagePullBackOff"
+    assert problem.message.startswith("2 of 4 pods: ")
+
+
+def test_foreign_text_is_one_line_of_bounded_length_with_its_end() -> None:
+    assert pods.clip("a\n  b") == "a b"
+    assert len(pods.clip("x" * 5000)) < 700
+    assert pods.clip("x" * 5000 + "the end").endswith("the end")
