@@ -77,7 +77,7 @@ def cold(kubectl: Kubectl) -> float:
 def warm(kubectl: Kubectl) -> float:
     """Seconds from `kubectl scale` to Ready, from no pods to one, with the model in its claim."""
     kubectl("scale", "em", "minilm", "--replicas=0")
-    kubectl.wait("no pods", lambda: not kubectl.list("pods", f"{OWNED},app.kubernetes.io/component=server"))
+    kubectl.wait("no pods", lambda: not kubectl.list("pods", f"{OWNED},app.kubernetes.io/component=serving"))
     kubectl.wait_for_condition("minilm", "Available", "False")
 
     def one_ready() -> bool:
@@ -112,7 +112,7 @@ def main() -> None:
         json.loads(kubectl("exec", "client", "--", "python", "-c", LATENCIES, str(options.requests)))
         for _ in range(options.repeats)
     ]
-    (server,) = kubectl.list("pods", f"{OWNED},app.kubernetes.io/component=server")
+    (server,) = kubectl.list("pods", f"{OWNED},app.kubernetes.io/component=serving")
     (operator,) = kubectl.within(OPERATOR_NAMESPACE).list("pods")
     result = {
         "command": "python -m bench.cluster " + " ".join(sys.argv[1:]),

@@ -36,7 +36,7 @@ def gpu_node(kubectl: Kubectl) -> Iterator[str]:
 
 
 def _pods(kubectl: Kubectl, name: str) -> list[Object]:
-    selector = f"inference.semantic-explorer.io/model={name},app.kubernetes.io/component=server"
+    selector = f"inference.semantic-explorer.io/model={name},app.kubernetes.io/component=serving"
     return kubectl.list("pods", selector)
 
 

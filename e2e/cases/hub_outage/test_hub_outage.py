@@ -11,7 +11,7 @@ def test_an_outage_is_told_and_survived(kubectl: Kubectl) -> None:
     kubectl.wait_for_condition("before", "Ready", "True")
     with scaled_to_zero(kubectl.within(MIRROR_NAMESPACE), MIRROR):
         kubectl.apply(model("during", MINILM))
-        condition = kubectl.wait_for_condition("during", "Cached", "False", "HubUnreachable")
+        condition = kubectl.wait_for_condition("during", "Cached", "False", "WaitingForHub")
         assert "hub" in condition["message"].lower()
         assert kubectl.condition("during", "Ready")["status"] == "False"
         # a pod that starts now has its model in the cache
