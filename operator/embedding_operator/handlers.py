@@ -71,6 +71,11 @@ def registry(
     async def bind(**kwargs: Any) -> None:
         cache.bind({kind: kwargs[_index_name(kind)] for kind in (api.KIND, *_WATCHED)})
 
+    @kopf.on.login(registry=found, id="login")
+    async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        # asked again when the API server no longer takes the token: it is read from its file then
+        return kopf.login_via_client(**kwargs)
+
     @kopf.on.probe(registry=found, id="queue")
     async def queue_is_worked_on(**_: Any) -> float:
         waited = oldest()
