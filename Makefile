@@ -35,7 +35,7 @@ format: setup  ## format and fix what can be fixed
 	.venv/bin/ruff format .
 
 lock: setup  ## compile requirements/*.in to hashed lock files
-	for f in runtime operator dev golden; do (cd requirements && ../.venv/bin/uv pip compile -q --universal \
+	for f in runtime operator dev golden build; do (cd requirements && ../.venv/bin/uv pip compile -q --universal \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o $$f.txt $$f.in) || exit 1; done
 
 golden:  ## compute the golden vectors again, with PyTorch in an environment of its own
