@@ -118,4 +118,8 @@ def _running(state: Mapping[str, Any]) -> Problem:
         return Problem(STARTING, "the container is being created", 10)
     if not state.get("started"):
         return Problem(STARTING, "the server is starting", 15)
-    return Problem(NOT_READY, "the server runs and does not report ready; its /health/ready says why", 20)
+    return Problem(
+        NOT_READY,
+        "the server runs and is not ready: it loads the model, or its /health/ready says what is wrong",
+        20,
+    )

@@ -41,7 +41,7 @@ BLOCKED_SECONDS = 20.0
 
 _CALM = frozenset({
     "Pending", "Resolving", "Downloading", "Inspecting", "Caching", "RollingOut", "Starting", "Switching",
-    "WaitingForCache", "ScaledToZero", "WaitingForRemoval",
+    "NotReady", "WaitingForCache", "ScaledToZero", "WaitingForRemoval",
 })  # fmt: skip
 """Reasons for not being ready that are no cause for a warning."""
 
@@ -120,7 +120,7 @@ class Reconciler:
         try:
             note = await self._apply_claim(seen, writer)
             step = await self._prefetcher.step(seen, state, writer, now)
-            await self._apply_sets(seen, plan, writer)
+            seen = await self._apply_sets(seen, plan, writer)
             await self._prune(seen, plan, writer)
         except LeftoverError as error:
             accepted = Verdict(False, "WaitingForRemoval", str(error))
@@ -161,15 +161,18 @@ class Reconciler:
             return f"The claim keeps its size: {error.message}"
         return ""
 
-    async def _apply_sets(self, seen: Observed, plan: Plan, writer: Writer) -> None:
-        em = seen.em
+    async def _apply_sets(self, seen: Observed, plan: Plan, writer: Writer) -> Observed:
+        """Applies Deployments and Service. Returns the view with what was answered: the watches lag."""
+        em, found = seen.em, dict(seen.deployments)
         for facts in plan.sets:
             desired = deployment(em, facts, self._runtime)
-            await writer.ensure(desired, seen.deployments.get(desired["metadata"]["name"]))
+            name = desired["metadata"]["name"]
+            found[name] = await writer.ensure(desired, found.get(name))
         if plan.serving is not None:
             body = seen.services.get(em.name)
             moves = rollout.service_moves(body, plan.serving)
             await writer.ensure(service(em, plan.serving.fingerprint), body, version=moves)
+        return replace(seen, deployments=found)
 
     async def _prune(self, seen: Observed, plan: Plan, writer: Writer) -> None:
         for kind, name in plan.prune:

@@ -13,7 +13,7 @@ from embedding_operator import naming, pods, rollout
 from embedding_operator.api import EmbeddingModel
 from embedding_operator.caching import Cached
 from embedding_operator.facts import Facts
-from embedding_operator.observed import Observed, condition
+from embedding_operator.observed import Observed, condition, is_true
 from embedding_operator.pods import Problem
 from embedding_operator.rollout import Plan
 
@@ -81,11 +81,11 @@ def _available(seen: Observed, plan: Plan, cached: Cached) -> Verdict:
         return Verdict(False, "ScaledToZero", "spec.replicas is 0: no pod runs, the cache is kept")
     if facts is None:
         return Verdict(False, "WaitingForCache", f"no pod runs before the model is cached: {cached.message}")
-    progress = rollout.progress(seen, facts)
-    if progress.ready > 0:
-        return Verdict(
-            True, "Available", f"{progress.ready} of {em.replicas} pods answer at {naming.url(em)}"
-        )
+    # kubelet tells of a ready pod a moment before the Deployment counts it
+    chosen = seen.pods_with(naming.selector(em.name, facts.fingerprint))
+    count = max(rollout.progress(seen, facts).ready, sum(is_true(pod, "Ready") for pod in chosen))
+    if count > 0:
+        return Verdict(True, "Available", f"{count} of {em.replicas} pods answer at {naming.url(em)}")
     problem = _problem(seen, facts) or Problem(pods.STARTING, "the pods are being created", 0)
     return Verdict(False, problem.reason, problem.message)
 

@@ -20,8 +20,8 @@ class Writer:
         self._em = em
         self._owner_seen = False
 
-    async def ensure(self, desired: dict[str, Any], seen: Body | None, *, version: bool = False) -> None:
-        """Applies desired unless seen, the cached object of that name, holds it already.
+    async def ensure(self, desired: dict[str, Any], seen: Body | None, *, version: bool = False) -> Body:
+        """Applies desired unless seen, the cached object of that name, holds it. Returns what is there.
 
         version: apply only if the object is still at the version that was seen. Raises NameConflictError and
         LeftoverError where the name is taken, OwnerGoneError where the resource is no more, ApiError.
@@ -29,16 +29,15 @@ class Writer:
         if seen is None:
             seen = await self._free(desired)
         if seen is None:
-            await self._cluster.apply(desired, manager=naming.FIELD_MANAGER)
-            return
+            return await self._cluster.apply(desired, manager=naming.FIELD_MANAGER)
         if "deletionTimestamp" in seen["metadata"]:
-            return  # its end is an event, and the next reconcile makes it anew
+            return seen  # its end is an event, and the next reconcile makes it anew
         if fields.unchanged(desired, seen, naming.FIELD_MANAGER):
-            return
+            return seen
         address = {"uid": seen["metadata"]["uid"]}
         if version:
             address["resourceVersion"] = seen["metadata"]["resourceVersion"]
-        await self._cluster.apply(
+        return await self._cluster.apply(
             desired | {"metadata": desired["metadata"] | address}, manager=naming.FIELD_MANAGER
         )
 
