@@ -23,7 +23,7 @@ from embedding_operator.errors import (
     OwnerGoneError,
     RejectedError,
 )
-from embedding_operator.observed import Observed
+from embedding_operator.observed import SERVICE, Observed
 from embedding_operator.ports import Cache, Cluster
 from embedding_operator.prefetcher import Prefetcher, Step, filled
 from embedding_operator.resources import cache as builders
@@ -151,6 +151,8 @@ class Reconciler:
     async def _apply_claim(self, seen: Observed, writer: Writer) -> str:
         """Applies the claim of the wanted source and returns what is to be said about it, mostly nothing."""
         body = seen.claims.get(naming.claim(seen.em))
+        if body is None and seen.em.name not in seen.services:
+            await writer.check_free(SERVICE, seen.em.name)  # before anything is downloaded for it
         desired = builders.claim(seen.em, rollout.claim_size(body, seen.em))
         try:
             await writer.ensure(desired, body)
@@ -171,7 +173,8 @@ class Reconciler:
         if plan.serving is not None:
             body = seen.services.get(em.name)
             moves = rollout.service_moves(body, plan.serving)
-            await writer.ensure(service(em, plan.serving.fingerprint), body, version=moves)
+            moved = await writer.ensure(service(em, plan.serving.fingerprint), body, version=moves)
+            return replace(seen, deployments=found, services={**seen.services, em.name: moved})
         return replace(seen, deployments=found)
 
     async def _prune(self, seen: Observed, plan: Plan, writer: Writer) -> None:

@@ -32,6 +32,7 @@ class Verdict:
 
 
 ACCEPTED = Verdict(True, "Accepted", "the spec is acted on")
+_NO_SERVICE = Verdict(False, pods.STARTING, "the Service is being created")
 
 
 def status(seen: Observed, plan: Plan, cached: Cached, accepted: Verdict, now: datetime) -> dict[str, Any]:
@@ -44,13 +45,14 @@ def status(seen: Observed, plan: Plan, cached: Cached, accepted: Verdict, now: d
     found: dict[str, Any] = {
         "observedGeneration": em.generation,
         "conditions": _conditions(em, verdicts, now),
-        "url": naming.url(em),
         "replicas": total,
         "readyReplicas": ready,
         "selector": _selector(em, plan.serving),
         "cache": _cache(cached),
         "summary": _summary(em, verdicts["Ready"], ready),
     }
+    if accepted.holds or em.name in seen.services:
+        found["url"] = naming.url(em)
     if shown is not None:
         found |= {"fingerprint": shown.fingerprint, "resolvedRevision": shown.commit, "model": _model(shown)}
     return found
@@ -68,19 +70,21 @@ def _verdicts(seen: Observed, plan: Plan, cached: Cached, accepted: Verdict) -> 
     found = {
         "Accepted": accepted,
         "Cached": Verdict(cached.holds, cached.reason, cached.message),
-        "Available": _available(seen, plan, cached),
+        "Available": _available(seen, plan, accepted),
     }
     found["Progressing"] = _progressing(seen, plan, cached, accepted)
     found["Ready"] = _ready(seen, plan, found)
     return found
 
 
-def _available(seen: Observed, plan: Plan, cached: Cached) -> Verdict:
+def _available(seen: Observed, plan: Plan, accepted: Verdict) -> Verdict:
     em, facts = seen.em, plan.serving
     if em.replicas == 0:
         return Verdict(False, "ScaledToZero", "spec.replicas is 0: no pod runs, the cache is kept")
     if facts is None:
-        return Verdict(False, "WaitingForCache", f"no pod runs before the model is cached: {cached.message}")
+        return Verdict(False, "WaitingForCache", "no pod runs before the model is cached; see Cached")
+    if em.name not in seen.services:
+        return Verdict(False, accepted.reason, accepted.message) if not accepted.holds else _NO_SERVICE
     # kubelet tells of a ready pod a moment before the Deployment counts it
     chosen = seen.pods_with(naming.selector(em.name, facts.fingerprint))
     count = max(rollout.progress(seen, facts).ready, sum(is_true(pod, "Ready") for pod in chosen))

@@ -27,7 +27,7 @@ class Writer:
         LeftoverError where the name is taken, OwnerGoneError where the resource is no more, ApiError.
         """
         if seen is None:
-            seen = await self._free(desired)
+            seen = await self.check_free(desired["kind"], desired["metadata"]["name"])
         if seen is None:
             return await self._cluster.apply(desired, manager=naming.FIELD_MANAGER)
         if "deletionTimestamp" in seen["metadata"]:
@@ -67,23 +67,21 @@ class Writer:
         if controlled_by(seen, self._em.uid) and "deletionTimestamp" not in seen["metadata"]:
             await self._cluster.delete(seen)
 
-    async def _free(self, desired: Body) -> Body | None:
-        """Returns the object of the wanted name if it is ours but was not in the cache, None if there is
-        none.
+    async def check_free(self, kind: str, name: str) -> Body | None:
+        """Returns the object of the wanted name if it is ours and was not in the cache, None if it is free.
 
-        Read from the API server, since the watches see labelled objects only.
+        Read from the API server, since the watches see labelled objects only. Raises as ensure does.
         """
         await self._check_owner()
-        kind, metadata = desired["kind"], desired["metadata"]
-        found = await self._cluster.get(kind, metadata["namespace"], metadata["name"])
+        found = await self._cluster.get(kind, self._em.namespace, name)
         if found is None or controlled_by(found, self._em.uid):
             return found
         holder = controller(found)
         if holder is None:
-            raise NameConflictError(kind, metadata["name"], "nobody that says so")
+            raise NameConflictError(kind, name, "nobody that says so")
         if holder.get("kind") == api.KIND and holder.get("name") == self._em.name:
-            raise LeftoverError(kind, metadata["name"])
-        raise NameConflictError(kind, metadata["name"], f"{holder.get('kind')} {holder.get('name')}")
+            raise LeftoverError(kind, name)
+        raise NameConflictError(kind, name, f"{holder.get('kind')} {holder.get('name')}")
 
     async def _check_owner(self) -> None:
         """A child of an owner that is gone would be removed and made again without end."""

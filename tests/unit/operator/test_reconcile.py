@@ -161,16 +161,28 @@ def foreign_service(world: World, **owner: object) -> None:
 )
 def test_an_object_that_we_do_not_control_is_left_alone(owner: dict[str, object], reason: str) -> None:
     world = World()
-    foreign_service(world, **owner)
     world.prefetched()
+    foreign_service(world, **owner)
     outcome = world.reconcile()
     assert world.cluster.find("Service")["spec"] == {"selector": {"app": "theirs"}}
     assert world.condition("Accepted")[:2] == ("False", reason)
     assert world.ready() == ("False", reason)
+    world.roll()
+    world.reconcile()
+    assert world.condition("Available")[:2] == ("False", reason)
+    assert "url" not in world.em["status"]
     assert outcome.look_again is not None
     world.cluster.remove("Service", "minilm")
+    world.settle()
+    assert world.ready() == ("True", "Ready")
+
+
+def test_a_name_that_is_taken_is_told_before_anything_is_made() -> None:
+    world = World()
+    foreign_service(world)
     world.reconcile()
-    assert world.condition("Accepted")[:2] == ("True", "Accepted")
+    assert world.condition("Accepted")[:2] == ("False", "NameConflict")
+    assert world.cluster.all("PersistentVolumeClaim") == world.cluster.all("Job") == []
 
 
 def test_our_own_object_that_lost_its_labels_gets_them_back() -> None:
