@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 from e2e.cluster import deploy, engine, images, plan, tools
 from e2e.cluster.engine import Engine, engine_steps
 from e2e.cluster.host import Host, look
-from e2e.cluster.images import OPERATOR, RUNTIME, Product
+from e2e.cluster.images import OPERATOR, RUNTIME, Image
 from e2e.cluster.kind import Cluster, Condition
 from e2e.cluster.plan import Cached, Plan, RefusedError
 from e2e.cluster.process import Log
@@ -67,10 +66,11 @@ class BringUp:
         """
         self._prepare()
         chosen = self._choose()
-        self.runner.run(self._steps(chosen))
-        operator_image, runtime_image = OPERATOR.name(chosen.base_image), RUNTIME.name(chosen.base_image)
+        folder = self.state.folder / "images"
+        operator, runtime = (images.snapshot(p, chosen.base_image, folder) for p in (OPERATOR, RUNTIME))
+        self.runner.run(self._steps(chosen, operator, runtime))
         hub = "huggingface" if self.host.hub else "mirror"
-        return Ready(self.cluster, operator_image, runtime_image.removesuffix(RUNTIME.suffix), hub)
+        return Ready(self.cluster, operator.name, runtime.name.removesuffix(RUNTIME.suffix), hub)
 
     @cached_property
     def host(self) -> Host:
@@ -160,14 +160,14 @@ class BringUp:
         )
         return found[0]
 
-    def _steps(self, chosen: Chosen) -> list[Step]:
+    def _steps(self, chosen: Chosen, operator: Image, runtime: Image) -> list[Step]:
         """Return everything from here to the operator; a step that two parts name is there once."""
         parts = [
             *self._tool_steps(),
             *self._node_image_steps(chosen.node_image),
             *self._base_image_steps(chosen.base_image),
-            *self._product_steps(chosen.node_image, chosen.base_image),
-            *([] if self.host.hub else self._mirror_steps(chosen.base_image)),
+            *self._product_steps(chosen.node_image, operator, runtime),
+            *([] if self.host.hub else self._mirror_steps(runtime)),
         ]
         return list({step.name: step for step in parts}.values())
 
@@ -214,36 +214,36 @@ class BringUp:
 
         return Step(name, f"pull {image}", run, lambda: self.engine.has_image(image))
 
-    def _product_steps(self, node_image: str, base_image: str) -> list[Step]:
+    def _product_steps(self, node_image: str, operator: Image, runtime: Image) -> list[Step]:
         """Return the steps that build and load the images, make the cluster and install the operator."""
-        names = {product: product.name(base_image) for product in (OPERATOR, RUNTIME)}
-        runtime = names[RUNTIME].removesuffix(RUNTIME.suffix)
+        built = (operator, runtime)
         hub = "" if self.host.hub else deploy.MIRROR_URL
 
         def load(log: Log) -> None:
-            lacking = images.missing([*names.values()], self.cluster.nodes(), self.engine)
-            kind = self.state.binaries / "kind"
-            images.load([*names.values()], self.state.cluster, lacking, kind, self.engine, log)
+            kind, nodes = self.state.binaries / "kind", self.cluster.workers()
+            for image in built:
+                images.load(image.name, self.state.cluster, nodes, kind, self.engine, log)
 
         def is_loaded() -> bool:
-            return not images.missing([*names.values()], self.cluster.nodes(), self.engine)
+            return not any(images.missing(image.name, self.cluster.workers(), self.engine) for image in built)
 
         def install(log: Log) -> None:
-            deploy.operator(self.cluster, names[OPERATOR], runtime, hub, log)
+            deploy.operator(self.cluster, operator.name, runtime.name.removesuffix(RUNTIME.suffix), hub, log)
 
+        loaded_after = ("cluster", *(image.step for image in built))
         return [
-            *(self._build_step(product, names[product], base_image) for product in names),
+            *map(self._build_step, built),
             self._cluster_step(node_image),
-            Step("load", "load the images into the nodes", load, is_loaded, ("cluster", *_builds(names))),
+            Step("load", "load the images into the nodes", load, is_loaded, loaded_after),
             Step("operator", "install the CRD and the operator", install, needs=("load",)),
         ]
 
-    def _build_step(self, product: Product, name: str, base_image: str) -> Step:
+    def _build_step(self, image: Image) -> Step:
         return Step(
-            f"build-{product.repository}",
-            f"image {name}",
-            lambda log: images.build(product, base_image, self.engine, log),
-            lambda: self.engine.has_image(name),
+            image.step,
+            f"image {image.name}",
+            lambda log: images.build(image, self.engine, log),
+            lambda: self.engine.has_image(image.name),
             ("base-image",),
             "look into the log; behind a company's proxy set PIP_CERT and PIP_INDEX_URL",
         )
@@ -260,7 +260,7 @@ class BringUp:
             f"python3 -m e2e.cluster down --name {name}, then run the same command again",
         )
 
-    def _mirror_steps(self, base_image: str) -> list[Step]:
+    def _mirror_steps(self, runtime: Image) -> list[Step]:
         """Return the steps that fetch real models and serve them in the cluster."""
         served = self.state.served / models.key()
 
@@ -269,13 +269,9 @@ class BringUp:
             deploy.publish_models(self.models, self.state.served)
 
         def install(log: Log) -> None:
-            deploy.mirror(self.cluster, RUNTIME.name(base_image), models.key(), log)
+            deploy.mirror(self.cluster, runtime.name, models.key(), log)
 
         return [
             Step("models", "real models for the hub mirror", fetch, served.exists),
             Step("mirror", "hub mirror in the cluster", install, needs=("load", "models")),
         ]
-
-
-def _builds(products: Iterable[Product]) -> tuple[str, ...]:
-    return tuple(f"build-{product.repository}" for product in products)

@@ -36,14 +36,10 @@ class Product:
     sources: tuple[str, ...]
     suffix: str = ""
 
-    def tag(self, base_image: str, root: Path = ROOT) -> str:
-        """Return the version and 12 hex digits of everything that the image is made from."""
-        files = [root / name for name in (self.dockerfile, *self.sources)]
-        return f"{VERSION}-{digest(base_image, *files)}"
-
     def name(self, base_image: str, root: Path = ROOT) -> str:
-        """Return the image's full name."""
-        return f"{self.repository}:{self.tag(base_image, root)}{self.suffix}"
+        """Return the image's name: the version and 12 hex digits of everything that it is made from."""
+        files = [root / name for name in (self.dockerfile, *self.sources)]
+        return f"{self.repository}:{VERSION}-{digest(base_image, *files)}{self.suffix}"
 
 
 OPERATOR = Product(
@@ -59,59 +55,77 @@ RUNTIME = Product(
 )
 
 
-def build(product: Product, base_image: str, engine: Engine, log: Log) -> None:
-    """Build the image from exactly the files that its name is made of."""
-    name = engine.reference(product.name(base_image))
-    arguments = [f"--build-arg=BASE_IMAGE={base_image}"]
-    arguments += [f"--build-arg={name}={os.environ[name]}" for name in PASSED_ON if os.environ.get(name)]
-    with tempfile.TemporaryDirectory(prefix="image-") as folder:
-        context = Path(folder)
-        lay_out(product, context)
-        file = f"--file={context / product.dockerfile}"
-        log.run([engine.program, "build", f"--tag={name}", file, *arguments, context])
-    _forget_old(product, engine, log)
+@dataclass(frozen=True)
+class Image:
+    """A product's image with the files that its name was made from, safe from edits while it is built."""
+
+    product: Product
+    base_image: str
+    context: Path
+    name: str
+
+    @property
+    def step(self) -> str:
+        """The name of the step that builds it."""
+        return f"build-{self.product.repository}"
 
 
-def lay_out(product: Product, context: Path) -> None:
-    """Copy the files that an image is made of, and this machine's certificates if it has its own.
+def snapshot(product: Product, base_image: str, folder: Path) -> Image:
+    """Copy what an image is made of into `folder`, and this machine's certificates if it has its own.
 
     The certificates are used by the stage that downloads packages and do not get into the image.
     """
+    context = folder / product.repository
+    shutil.rmtree(context, ignore_errors=True)
     for name in (product.dockerfile, *product.sources):
         for path in content(ROOT / name):
             target = context / path.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
+    name = product.name(base_image, context)
     bundle = next((os.environ[name] for name in CA_VARIABLES if os.environ.get(name)), None)
     if bundle and Path(bundle).is_file():
         shutil.copy(bundle, context / CA_FILE)
+    return Image(product, base_image, context, name)
 
 
-def missing(images: list[str], nodes: list[str], engine: Engine) -> list[str]:
-    """Return the nodes on which at least one of the images is not there yet."""
-    asked = [f"crictl inspecti -q docker.io/library/{image} >/dev/null 2>&1" for image in images]
-    script = " && ".join(asked)
-    return [node for node in nodes if not succeeds([engine.program, "exec", node, "sh", "-c", script])]
+def build(image: Image, engine: Engine, log: Log) -> None:
+    """Build the image."""
+    arguments = [f"--build-arg=BASE_IMAGE={image.base_image}"]
+    arguments += [f"--build-arg={name}={os.environ[name]}" for name in PASSED_ON if os.environ.get(name)]
+    arguments += [
+        f"--tag={engine.reference(image.name)}",
+        f"--file={image.context / image.product.dockerfile}",
+    ]
+    log.run([engine.program, "build", *arguments, image.context])
+    _forget_old(image.product, engine, log)
 
 
-def load(images: list[str], cluster: str, nodes: list[str], kind: Path, engine: Engine, log: Log) -> None:
-    """Load images into nodes.
+def missing(image: str, nodes: list[str], engine: Engine) -> list[str]:
+    """Return the nodes that do not have the image yet."""
+    question = ["crictl", "inspecti", "-q", f"docker.io/library/{image}"]
+    return [node for node in nodes if not succeeds([engine.program, "exec", node, *question])]
+
+
+def load(image: str, cluster: str, nodes: list[str], kind: Path, engine: Engine, log: Log) -> None:
+    """Load an image into those of the nodes that lack it.
 
     Raises:
-        CommandError: a node still lacks an image afterwards.
+        CommandError: a node still lacks it afterwards.
     """
-    common = [f"--name={cluster}", f"--nodes={','.join(nodes)}"]
-    references = [engine.reference(image) for image in images]
+    if not (lacking := missing(image, nodes, engine)):
+        return
+    common = [f"--name={cluster}", f"--nodes={','.join(lacking)}"]
+    reference = engine.reference(image)
     if engine.program == "docker":
-        log.run([kind, "load", "docker-image", *common, *references])
+        log.run([kind, "load", "docker-image", *common, reference])
     else:
-        with tempfile.TemporaryDirectory(prefix="images-") as folder:
-            for number, reference in enumerate(references):
-                archive = Path(folder, f"{number}.tar")
-                log.run([engine.program, "save", f"--output={archive}", reference])
-                log.run([kind, "load", "image-archive", *common, archive])
-    if still := missing(images, nodes, engine):
-        raise CommandError(f"after loading, {', '.join(still)} still lack {', '.join(images)}")
+        with tempfile.TemporaryDirectory(prefix="image-") as folder:
+            archive = Path(folder, "image.tar")
+            log.run([engine.program, "save", f"--output={archive}", reference])
+            log.run([kind, "load", "image-archive", *common, archive])
+    if still := missing(image, nodes, engine):
+        raise CommandError(f"after loading, {', '.join(still)} still lack {image}")
 
 
 def _forget_old(product: Product, engine: Engine, log: Log) -> None:

@@ -63,6 +63,10 @@ class Cluster:
         """Return the names of the node containers."""
         return sorted(containers(self.engine.program, self.state.cluster))
 
+    def workers(self) -> list[str]:
+        """Return the nodes that pods are scheduled on."""
+        return [node for node in self.nodes() if node != self._control_plane()]
+
     def kubectl(self, *arguments: str, timeout: float = 60.0, stdin: str | None = None) -> str:
         """Return what kubectl prints.
 

@@ -95,7 +95,7 @@ class Log:
                     process.wait()
                     raise CommandError(f"{words[0]} did not end within {timeout:.0f} s") from error
         if status:
-            raise CommandError(f"{' '.join(words)[:200]}: exit status {status}")
+            raise CommandError(f"{' '.join([Path(words[0]).name, *words[1:]]):.150}: exit status {status}")
 
     def tail(self, lines: int = TAIL_LINES) -> list[str]:
         """Return the last lines that are not empty."""
