@@ -38,6 +38,7 @@ def _serve() -> int:
 def _prefetch() -> int:
     from embedding_runtime.prefetch import fail, prefetch
 
+    configure("info", "json", process="prefetch")
     try:
         settings = PrefetchSettings.load()
     except SettingsError as error:

@@ -2,16 +2,16 @@
 
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from typing import Any
 
 from pydantic import SecretStr
 
+from embedding_runtime.api.listening import listen
 from embedding_runtime.engine.onnx_backend import usable_providers
 from embedding_runtime.engine.providers import choose
 from embedding_runtime.engine.threads import cpu_limit, thread_count
-from embedding_runtime.errors import RuntimeFault
+from embedding_runtime.errors import AddressInUseError, RuntimeFault
 from embedding_runtime.registry.cache import cached_models, find
 from embedding_runtime.service.configured import configured_models
 from embedding_runtime.settings import ServeSettings
@@ -62,8 +62,10 @@ def _problems(settings: ServeSettings) -> Iterator[str]:
         choose(settings.ort_execution_provider, usable_providers())
     except RuntimeFault as error:
         yield error.message
-    if problem := _port_problem(settings):
-        yield problem
+    try:
+        listen(settings.api_host, settings.api_port).close()
+    except AddressInUseError as error:
+        yield error.message
     for model in configured_models(settings):
         try:
             find(settings.cache_dir, model.ref, settings.model_file)
@@ -71,13 +73,3 @@ def _problems(settings: ServeSettings) -> Iterator[str]:
             # Online, what is missing is fetched at the start.
             if settings.hf_hub_offline or error.code != "NotCached":
                 yield error.message
-
-
-def _port_problem(settings: ServeSettings) -> str | None:
-    address = (settings.api_host, settings.api_port)
-    try:
-        family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0][0]
-        socket.create_server(address, family=family).close()
-    except OSError as error:
-        return f"cannot listen on {address[0]}:{address[1]}: {error.strerror or error} (API_HOST, API_PORT)"
-    return None

@@ -33,8 +33,8 @@ PERMANENT_FAILURE, TRANSIENT_FAILURE = 3, 4
 _PROBE = "The quick brown fox jumps over the lazy dog."
 _REPORT_SECONDS = 1.0
 _FIRST_WAIT, _LAST_WAIT = 1.0, 15.0
-# The kubelet keeps 4,096 bytes of a termination message.
-_LONGEST_MESSAGE = 2_000
+# The kubelet keeps 4,096 bytes of a termination message; this many of them are for the text.
+_LONGEST_MESSAGE = 2_500
 
 # What readers of the termination message know; every other class is told as the nearest of these.
 _CLASSES = {
@@ -179,7 +179,7 @@ def failure(error: RuntimeFault) -> dict[str, Any]:
         "status": "error",
         "error": {
             "class": _CLASSES.get(error.code, error.code),
-            "message": error.message[:_LONGEST_MESSAGE],
+            "message": error.message.encode()[:_LONGEST_MESSAGE].decode(errors="ignore"),
             "permanent": error.permanent,
             "retryAfter": error.retry_after,
         },
@@ -194,7 +194,7 @@ def fail(error: RuntimeFault, path: Path | None) -> int:
 
 
 def _report(message: dict[str, Any], path: Path | None) -> None:
-    text = json.dumps(message)
+    text = json.dumps(message, ensure_ascii=False)
     print(json.dumps({"event": "result", **message}), flush=True)
     if path is None:
         return

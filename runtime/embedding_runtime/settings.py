@@ -162,7 +162,5 @@ def _mistake(entry: Any) -> str:
     if entry["type"] == "missing":
         return f"{name} is not set: {_ALLOWED.get(name, 'required')}"
     shown = "***" if "TOKEN" in name and "TOKENS" not in name else entry["input"]
-    allowed = _ALLOWED.get(name) or entry["msg"].removeprefix("Input should be ").replace(
-        "a valid integer, unable to parse string as an integer", "a whole number"
-    )
+    allowed = _ALLOWED.get(name) or entry["msg"].removeprefix("Input should be ").partition(", unable")[0]
     return f"{name}={shown}: allowed is {allowed}"

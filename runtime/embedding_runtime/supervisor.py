@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from embedding_runtime.api.listening import listen
 from embedding_runtime.errors import AddressInUseError
 from embedding_runtime.lifeline import die_with
 from embedding_runtime.settings import ServeSettings
@@ -27,7 +28,6 @@ _log = logger("supervisor")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 _STOP = (signal.SIGTERM, signal.SIGINT)
-_BACKLOG = 2048
 _HEALTHY_SECONDS = 60.0
 _FIRST_DELAY, _LAST_DELAY = 0.5, 30.0
 # Beyond the time that the HTTP processes take for themselves, before they are killed; and for the engine to
@@ -57,7 +57,7 @@ def serve(settings: ServeSettings) -> int:
 
     Raises AddressInUseError before anything was started.
     """
-    listening = _listen(settings.api_host, settings.api_port)
+    listening = listen(settings.api_host, settings.api_port)
     # From here on signals wait until the loop asks for them: none is lost, no handler runs in between.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     workspace = Path(tempfile.mkdtemp(prefix="embedding-runtime-"))
@@ -68,16 +68,6 @@ def serve(settings: ServeSettings) -> int:
         return Supervisor(settings, listening, engine_socket, _metrics_folder(workspace)).run()
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise AddressInUseError(
-            f"cannot listen on {host}:{port}: {error.strerror or error} (API_HOST, API_PORT)"
-        ) from error
 
 
 def _metrics_folder(workspace: Path) -> Path:

@@ -66,7 +66,8 @@ async def _on_fault(_: Request, error: Exception) -> Response:
 async def _on_invalid(_: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
-    first = error.errors()[0]
+    # Where several variants of a field were tried, the one that got furthest says most.
+    first = max(error.errors(), key=lambda entry: len(entry["loc"]))
     if first["type"] == "json_invalid":
         reason = first.get("ctx", {}).get("error", first["msg"])
         return error_response(errors.MalformedRequestError(f"the body is not JSON: {reason}"))

@@ -50,7 +50,7 @@ class RerankRequest(BaseModel):
         }
     )
 
-    query: Annotated[StrictStr, Field(min_length=1)]
+    query: StrictStr
     documents: _Texts
     model: _Model = None
     top_n: Annotated[

@@ -1,9 +1,15 @@
 """The ONNX Runtime backend, on CPU or CUDA. The only module that imports onnxruntime."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+# ONNX Runtime's builds report usage to their maker unless this is set before they are imported:
+# disable_telemetry_events() comes too late, a thread and a file in TMPDIR are there by then.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 import onnxruntime as ort
 
 from embedding_runtime.engine.backend import Execution, Float32, Tokens, padded

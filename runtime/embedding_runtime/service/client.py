@@ -62,8 +62,10 @@ class EngineClient:
                 continue
             try:
                 await self._read(reader)
-            except WireError as error:
-                _log.error("connection to the engine ended", error=error.message)
+            except Exception:
+                # Whatever it was: without this loop the process would answer 503 for ever.
+                _log.exception("connection to the engine ended")
+                await asyncio.sleep(_RECONNECT_SECONDS)
             finally:
                 self._disconnected()
 

@@ -6,6 +6,7 @@ through the callbacks, on the computing thread.
 """
 
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -107,7 +108,15 @@ class Compute(threading.Thread):
             self._wake.notify()
 
     def run(self) -> None:
-        """Load every model, then compute."""
+        """Load every model, then compute. A bug here ends the process, which the supervisor starts again."""
+        try:
+            self._run()
+        except BaseException:
+            _log.exception("the computing thread died")
+            # Anything milder would leave an engine that answers nobody while it looks alive.
+            os._exit(1)
+
+    def _run(self) -> None:
         for slot, model in enumerate(self._models):
             self._load_one(slot, model)
         while (cut := self._next()) is not None:

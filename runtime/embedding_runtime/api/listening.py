@@ -1,0 +1,23 @@
+"""The listening socket, bound once by the supervisor and shared by every HTTP process."""
+
+import os
+import socket
+
+from embedding_runtime.errors import AddressInUseError
+
+_BACKLOG = 2048
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens on the address (port 0: any free one).
+
+    Raises AddressInUseError that names the address and the variables that set it.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        # A resolver's error numbers are not the system's.
+        own = isinstance(error, socket.gaierror) or error.errno is None
+        why = error.strerror if own else os.strerror(error.errno or 0)
+        raise AddressInUseError(f"cannot listen on {host}:{port}: {why} (API_HOST, API_PORT)") from error

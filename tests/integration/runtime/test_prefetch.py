@@ -1,0 +1,161 @@
+"""`prefetch` against a hub over HTTP: what it fetches, what it reports, how it fails."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from e2e.mirror.server import Mirror
+from tests.integration.runtime.server import EMBEDDER, RERANKER, environment, run, serving
+from tests.unit.runtime import made
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Iterator[str]:
+    """A hub that serves made models."""
+    root = tmp_path / "mirror"
+    folder = made.write_embedder(root / EMBEDDER, external=True)
+    (folder / "onnx/model_fp16.onnx").write_bytes(b"another precision")
+    (folder / "model.safetensors").write_bytes(b"weights of another format")
+    made.write_reranker(root / RERANKER)
+    made.write_reranker(root / "org/nli", labels=3)
+    (root / "org/torch").mkdir()
+    (root / "org/torch/model.safetensors").write_bytes(b"weights")
+    (root / "org/torch/tokenizer.json").write_text("{}")
+    broken = made.write_embedder(root / "org/broken")
+    (broken / "onnx/model.onnx").write_bytes(b"not a graph")
+    server = Mirror(("127.0.0.1", 0), root)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def _prefetch(
+    tmp_path: Path, endpoint: str, model: str, **variables: str
+) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    message = tmp_path / "termination-log"
+    base = environment(
+        tmp_path,
+        HF_ENDPOINT=endpoint,
+        HF_HUB_OFFLINE="0",
+        MODEL_ID=model,
+        TERMINATION_MESSAGE_PATH=str(message),
+        PREFETCH_RETRY_SECONDS="0",
+    )
+    told = run("prefetch", base | variables)
+    return told, json.loads(message.read_text())
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "dimensions"), [(EMBEDDER, "embed", made.WIDTH), (RERANKER, "rerank", None)]
+)
+def test_a_model_is_fetched_verified_and_reported(
+    tmp_path: Path, mirror: str, model: str, task: str, dimensions: int | None
+) -> None:
+    told, message = _prefetch(tmp_path, mirror, model)
+    assert told.returncode == 0, told.stderr
+    folder = tmp_path / "hub" / ("models--" + model.replace("/", "--")) / "snapshots" / message["commit"]
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    assert names.isdisjoint({"onnx/model_fp16.onnx", "model.safetensors"})
+    assert message == {
+        "status": "ok",
+        "model": model,
+        "commit": message["commit"],
+        "fingerprint": message["fingerprint"],
+        "task": task,
+        "dimensions": dimensions,
+        "maxTokens": 16,
+        "bytes": sum((folder / name).stat().st_size for name in names),
+        "precision": "fp32",
+        "file": "onnx/model.onnx",
+    }
+    lines = [json.loads(line) for line in told.stdout.splitlines()]
+    progress = [line for line in lines if line["event"] == "progress"]
+    assert {line["phase"] for line in progress} == {"resolving", "downloading", "inspecting"}
+    assert set(progress[0]) == {"event", "phase", "bytes", "total", "message"}
+    done = [line for line in progress if line["phase"] == "downloading"][-1]
+    assert done["bytes"] == done["total"] == message["bytes"]
+
+
+def test_what_was_fetched_is_served_offline_with_the_same_fingerprint(tmp_path: Path, mirror: str) -> None:
+    _, message = _prefetch(tmp_path, mirror, EMBEDDER)
+    variables = environment(
+        tmp_path,
+        DEFAULT_EMBEDDING_MODEL=f"{EMBEDDER}@{message['commit']}",
+        EXPECTED_FINGERPRINT=message["fingerprint"],
+        HF_ENDPOINT="http://127.0.0.1:1",
+    )
+    with serving(variables, tmp_path / "log") as server:
+        (model,) = server.wait_until("ready")["models"]
+        assert model["model"] == EMBEDDER
+        assert server.client.post("/embed", json={"input": "cat"}).json()["model"] == EMBEDDER
+
+
+def test_a_server_with_a_network_fetches_for_itself(tmp_path: Path, mirror: str) -> None:
+    variables = environment(
+        tmp_path, HF_HUB_OFFLINE="0", HF_ENDPOINT=mirror, DEFAULT_EMBEDDING_MODEL=EMBEDDER
+    )
+    with serving(variables, tmp_path / "log") as server:
+        server.wait_until("ready")
+
+
+def test_a_second_run_of_a_pinned_model_needs_no_hub(tmp_path: Path, mirror: str) -> None:
+    _, first = _prefetch(tmp_path, mirror, EMBEDDER)
+    told, second = _prefetch(tmp_path, "http://127.0.0.1:1", EMBEDDER, MODEL_REVISION=first["commit"])
+    assert (told.returncode, second) == (0, first)
+
+
+@pytest.mark.parametrize(
+    ("model", "variables", "code", "kind", "words"),
+    [
+        ("no/such", {}, 3, "ModelNotFound", ["404", "no/such"]),
+        ("not an id!", {}, 3, "ModelNotFound", ["404", "not an id!"]),
+        (EMBEDDER, {"MODEL_REVISION": "v9"}, 3, "RevisionNotFound", ["v9"]),
+        (EMBEDDER, {"MODEL_TASK": "rerank"}, 3, "TaskMismatch", ["gives embeddings"]),
+        (EMBEDDER, {"MODEL_FILE": "onnx/q.onnx"}, 3, "UnsupportedModel", ["onnx/q.onnx"]),
+        (EMBEDDER, {"MODEL_TASK": "sing"}, 3, "InternalError", ["MODEL_TASK=sing"]),
+        ("org/nli", {}, 3, "UnsupportedModel", ["3 labels"]),
+        ("org/torch", {}, 3, "UnsupportedModel", ["no ONNX file", "model.safetensors"]),
+        ("org/broken", {}, 3, "UnsupportedModel", ["model.onnx"]),
+    ],
+)
+def test_a_permanent_failure_has_its_class_and_exit_code(
+    tmp_path: Path, mirror: str, model: str, variables: dict[str, str], code: int, kind: str, words: list[str]
+) -> None:
+    told, message = _prefetch(tmp_path, mirror, model, **variables)
+    assert told.returncode == code
+    assert message["status"] == "error"
+    assert (message["error"]["class"], message["error"]["permanent"]) == (kind, True)
+    assert [word for word in words if word not in message["error"]["message"]] == []
+
+
+def test_an_unreachable_hub_is_tried_again_and_then_told(tmp_path: Path) -> None:
+    told, message = _prefetch(tmp_path, "http://127.0.0.1:1", EMBEDDER, PREFETCH_RETRY_SECONDS="3")
+    assert told.returncode == 4
+    assert (message["error"]["class"], message["error"]["permanent"]) == ("HubUnreachable", False)
+    phases = [json.loads(line).get("phase") for line in told.stdout.splitlines()]
+    assert "waiting" in phases
+
+
+def test_a_volume_that_is_too_small_is_told_before_the_first_byte(tmp_path: Path, mirror: str) -> None:
+    limited = tmp_path / "limited"
+    limited.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", limited], check=False)
+    if os.geteuid() != 0 or mounted.returncode != 0:
+        pytest.skip("needs to mount a small volume")
+    try:
+        told, message = _prefetch(tmp_path, mirror, EMBEDDER, HF_HOME=str(limited))
+        assert told.returncode == 3
+        assert (message["error"]["class"], message["error"]["permanent"]) == ("DiskFull", True)
+        assert "spec.cache.size" in message["error"]["message"]
+        assert list(limited.rglob("*.incomplete")) == []
+    finally:
+        subprocess.run(["umount", limited], check=True)

@@ -1,0 +1,70 @@
+"""Ordinary implementations of the runtime's seams, for tests."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from embedding_runtime.engine.backend import Float32, Tokens
+from embedding_runtime.model.recipe import Recipe, Task
+from embedding_runtime.registry.reference import ModelRef
+from embedding_runtime.service.configured import Configured
+from embedding_runtime.service.state import ModelCard
+
+EMBEDDER = Configured(ModelRef("org/embedder"), "embed")
+RERANKER = Configured(ModelRef("org/reranker"), "rerank")
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class FakeBackend:
+    """Each row is the sum of the text's ids; runs only while `go` is set."""
+
+    provider = "cpu"
+    token_budget = 64
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.go = threading.Event()
+        self.go.set()
+        self.running = threading.Event()
+        self.failure = failure
+        self.batches: list[list[int]] = []
+
+    def load(self) -> None: ...
+
+    def warm_up(self) -> int:
+        return 1
+
+    def run(self, texts: Sequence[Tokens]) -> Float32:
+        self.running.set()
+        assert self.go.wait(10)
+        self.batches.append([len(text) for text in texts])
+        if self.failure:
+            raise self.failure
+        return np.array([[text.ids.sum()] for text in texts], dtype=np.float32)
+
+    def close(self) -> None: ...
+
+
+def card(model: Configured, folder: Path = Path("/nowhere")) -> ModelCard:
+    """The card of a loaded model."""
+    return ModelCard(
+        id=model.ref.id,
+        commit=COMMIT,
+        folder=folder,
+        recipe=recipe(model.task),
+        precision="fp32",
+        fingerprint="f" * 64,
+        provider="cpu",
+        dimensions=4 if model.task == "embed" else None,
+    )
+
+
+def recipe(task: Task) -> Recipe:
+    """A recipe for made tokenizers."""
+    return Recipe(task=task, tokenizer="tokenizer.json", max_tokens=16, pad_id=0)
+
+
+def tokens(*texts: Sequence[int]) -> list[Tokens]:
+    """Texts of these ids."""
+    return [Tokens(np.array(ids, dtype=np.int32)) for ids in texts]

@@ -1,0 +1,76 @@
+"""What the commands report, the supervisor's back-off, and which process imports what."""
+
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+
+from embedding_runtime import errors, prefetch
+from embedding_runtime.supervisor import restart_delay
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (errors.ModelNotFoundError("404: no 'a/b'"), ("ModelNotFound", True)),
+        (errors.RevisionNotFoundError("x"), ("RevisionNotFound", True)),
+        (errors.AccessDeniedError("x"), ("AccessDenied", True)),
+        (errors.UnsupportedModelError("x"), ("UnsupportedModel", True)),
+        (errors.CorruptModelError("x"), ("UnsupportedModel", True)),
+        (errors.TaskMismatchError("x"), ("TaskMismatch", True)),
+        (errors.DiskFullError("x"), ("DiskFull", True)),
+        (errors.CacheUnwritableError("x"), ("InternalError", True)),
+        (errors.HubUnreachableError("x"), ("HubUnreachable", False)),
+        (errors.RateLimitedError("x", retry_after=9), ("RateLimited", False)),
+        (errors.InternalError("x"), ("InternalError", True)),
+    ],
+)
+def test_a_termination_message_has_the_agreed_class(
+    error: errors.RuntimeFault, expected: tuple[str, bool]
+) -> None:
+    told = prefetch.failure(error)["error"]
+    assert (told["class"], told["permanent"]) == expected
+    assert told["retryAfter"] == error.retry_after
+
+
+def test_a_termination_message_stays_under_the_kubelets_limit() -> None:
+    for text in ("x" * 100_000, "é" * 100_000, "日" * 100_000):
+        message = json.dumps(prefetch.failure(errors.InternalError(text)), ensure_ascii=False)
+        assert len(message.encode()) < 4096
+
+
+def test_progress_is_told_once_a_second_and_at_every_change_of_phase() -> None:
+    stream, now = io.StringIO(), [0.0]
+    progress = prefetch.Progress(stream, lambda: now[0])
+    progress("resolving", "asking")
+    for step in range(31):
+        now[0] = 0.1 * step
+        progress("downloading", "m", step, 30)
+    progress("downloading", "m", 30, 30)
+    progress("inspecting", "loading")
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["phase"] for line in lines] == ["resolving", *["downloading"] * 4, "inspecting"]
+    assert lines[0] == {
+        "event": "progress",
+        "phase": "resolving",
+        "bytes": 0,
+        "total": None,
+        "message": "asking",
+    }
+    assert (lines[-2]["bytes"], lines[-1]["bytes"], lines[-1]["total"]) == (30, 30, 30)
+
+
+@pytest.mark.parametrize(("crashes", "seconds"), [(1, 0), (2, 0.5), (3, 1), (5, 4), (9, 30), (1000, 30)])
+def test_restarts_back_off_and_stay_bounded(crashes: int, seconds: float) -> None:
+    assert restart_delay(crashes) == seconds
+
+
+@pytest.mark.parametrize("module", ["embedding_runtime.api.process", "embedding_runtime.supervisor"])
+def test_http_processes_never_import_onnx_runtime_nor_the_hub_client(module: str) -> None:
+    code = f"import sys, {module}; print([m for m in sys.modules if m in ('onnxruntime', 'huggingface_hub')])"
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert told.stdout.strip() == "[]"

@@ -1,0 +1,107 @@
+"""Settings: what is understood, and how mistakes are told."""
+
+from pathlib import Path
+
+import pytest
+
+from embedding_runtime.errors import SettingsError
+from embedding_runtime.settings import PrefetchSettings, ServeSettings
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in (ServeSettings, PrefetchSettings):
+        for name, field in kind.model_fields.items():
+            monkeypatch.delenv(field.alias or name.upper(), raising=False)
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_documented_defaults_hold() -> None:
+    settings = ServeSettings.load()
+    assert (settings.api_host, settings.api_port, settings.api_workers) == ("0.0.0.0", 8090, 4)
+    assert settings.shutdown_timeout_secs == 30
+    assert settings.default_embedding_model == "BAAI/bge-small-en-v1.5"
+    assert settings.default_reranking_model == ""
+    assert (settings.max_embedding_batch_size, settings.max_reranking_batch_size) == (256, 64)
+    assert settings.ort_execution_provider == "auto"
+
+
+def test_an_empty_model_means_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEFAULT_EMBEDDING_MODEL", "")
+    assert ServeSettings.load().default_embedding_model == ""
+
+
+def test_any_other_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("API_PORT", "HF_ENDPOINT", "MODEL_FILE", "HF_HUB_OFFLINE", "ORT_NUM_THREADS"):
+        monkeypatch.setenv(name, "")
+    settings = ServeSettings.load()
+    assert settings.api_port == 8090
+    assert settings.hf_endpoint == "https://huggingface.co"
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
+def test_the_token_is_read_under_both_names_and_never_shown(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "hf_secret")
+    settings = ServeSettings.load()
+    assert settings.token == "hf_secret"
+    assert "hf_secret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("API_PORT", "http", "a valid integer"),
+        ("API_PORT", "70000", "less than or equal to 65535"),
+        ("API_WORKERS", "0", "greater than or equal to 1"),
+        ("SHUTDOWN_TIMEOUT_SECS", "soon", "a valid number"),
+        ("ORT_EXECUTION_PROVIDER", "tpu", "'auto', 'cpu' or 'cuda'"),
+        ("LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
+        ("HF_HUB_OFFLINE", "perhaps", "1, 0, true, false"),
+        ("HF_ENDPOINT", "ftp://hub", "an http:// or https:// address"),
+        ("DEFAULT_EMBEDDING_MODEL", "two words", "a model id such as"),
+        ("DEFAULT_RERANKING_MODEL", "a/b/c", "a model id such as"),
+        ("MODEL_FILE", "../../etc/passwd", "ends in .onnx"),
+        ("MODEL_FILE", "onnx/../../model.onnx", "ends in .onnx"),
+        ("MODEL_FILE", "/model.onnx", "ends in .onnx"),
+        ("EXPECTED_FINGERPRINT", "abc", "64 hexadecimal digits"),
+    ],
+)
+def test_a_mistake_names_variable_value_and_what_is_allowed(
+    name: str, value: str, allowed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        ServeSettings.load()
+    (line,) = caught.value.mistakes
+    assert line.startswith(f"{name}={value}: allowed is ")
+    assert allowed in line
+
+
+def test_every_mistake_gets_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_PORT", "x")
+    monkeypatch.setenv("API_WORKERS", "y")
+    with pytest.raises(SettingsError) as caught:
+        ServeSettings.load()
+    assert len(caught.value.mistakes) == 2
+
+
+def test_a_fingerprint_for_two_models_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPECTED_FINGERPRINT", "a" * 64)
+    monkeypatch.setenv("DEFAULT_RERANKING_MODEL", "some/reranker")
+    with pytest.raises(SettingsError, match="one default model only"):
+        ServeSettings.load()
+
+
+def test_a_missing_model_id_is_a_mistake() -> None:
+    with pytest.raises(SettingsError, match="MODEL_ID is not set"):
+        PrefetchSettings.load()
+
+
+def test_the_cache_lies_in_hf_home_unless_it_has_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", "/models")
+    assert ServeSettings.load().cache_dir == Path("/models/hub")
+    monkeypatch.setenv("HF_HUB_CACHE", "/elsewhere")
+    assert ServeSettings.load().cache_dir == Path("/elsewhere")

@@ -1,0 +1,66 @@
+"""Text to tokens: the recipe's limits hold, whatever tokenizer.json says."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from embedding_runtime.errors import CorruptModelError, QueryTooLongError
+from embedding_runtime.model.recipe import Recipe, read_recipe
+from embedding_runtime.service.tokenization import Tokenization
+from tests.unit.runtime import made
+
+
+def _embedder(folder: Path, **changes: object) -> Tokenization:
+    recipe: Recipe = replace(read_recipe(made.write_embedder(folder), "m"), **changes)  # type: ignore[arg-type]
+    return Tokenization(folder / "tokenizer.json", recipe)
+
+
+def _reranker(folder: Path, max_tokens: int = 16) -> Tokenization:
+    recipe = read_recipe(made.write_reranker(folder, max_tokens=max_tokens), "m")
+    return Tokenization(folder / "tokenizer.json", recipe)
+
+
+def test_the_limit_is_the_recipes_and_nothing_is_padded(tmp_path: Path) -> None:
+    tokens = _embedder(tmp_path).embed(["red cat", "dog " * 50])
+    assert tokens[0].ids.tolist() == [made.CLS, *made.ids("red cat"), made.SEP]
+    assert tokens[0].type_ids is None
+    assert len(tokens[1]) == 16
+
+
+def test_an_empty_text_is_its_special_tokens(tmp_path: Path) -> None:
+    assert _embedder(tmp_path).embed([""])[0].ids.tolist() == [made.CLS, made.SEP]
+
+
+def test_prompt_and_lower_case_are_applied(tmp_path: Path) -> None:
+    (tokens,) = _embedder(tmp_path, prompt="Red ", lower_case=True).embed(["CAT"])
+    assert tokens.ids.tolist() == [made.CLS, *made.ids("red cat"), made.SEP]
+
+
+def test_pairs_mark_the_document(tmp_path: Path) -> None:
+    (tokens,) = _reranker(tmp_path).pairs("red cat", ["dog runs"])
+    assert tokens.ids.tolist() == [made.CLS, *made.ids("red cat"), made.SEP, *made.ids("dog runs"), made.SEP]
+    assert tokens.type_ids is not None
+    assert tokens.type_ids.tolist() == [0, 0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("words", [1, 8, 12])
+def test_the_document_is_cut_and_the_query_never(tmp_path: Path, words: int) -> None:
+    query = " ".join(["cat"] * words)
+    (tokens,) = _reranker(tmp_path).pairs(query, ["dog " * 50])
+    assert len(tokens) == 16
+    assert tokens.ids[1 : 1 + words].tolist() == made.ids(query)
+    assert tokens.ids[2 + words : -1].tolist() == made.ids("dog") * (13 - words)
+
+
+@pytest.mark.parametrize("words", [13, 14, 200])
+def test_a_query_without_room_for_a_document_is_refused_with_both_lengths(tmp_path: Path, words: int) -> None:
+    with pytest.raises(QueryTooLongError, match=f"the query has {words} tokens; 12 is the most"):
+        _reranker(tmp_path).pairs("cat " * words, ["dog"])
+
+
+def test_a_tokenizer_that_does_not_load_is_told(tmp_path: Path) -> None:
+    recipe = read_recipe(made.write_embedder(tmp_path), "m")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(CorruptModelError, match=r"tokenizer\.json cannot be read"):
+        Tokenization(tmp_path / "tokenizer.json", recipe)

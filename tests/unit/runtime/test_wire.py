@@ -1,0 +1,112 @@
+"""Frames: what goes in comes out, and what breaks the rules is refused."""
+
+import asyncio
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedding_runtime.engine.backend import Tokens
+from embedding_runtime.errors import OverloadedError, RequestTooLargeError, WireError
+from embedding_runtime.service import wire
+from embedding_runtime.service.state import EngineState, ModelState
+
+TEXTS = st.lists(
+    st.tuples(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=20), st.booleans()),
+    min_size=1,
+    max_size=8,
+)
+
+
+def _read(data: bytes) -> wire.Frame | None:
+    async def read() -> wire.Frame | None:
+        reader = asyncio.StreamReader()
+        reader.feed_data(data)
+        reader.feed_eof()
+        return await wire.read_frame(reader)
+
+    return asyncio.run(read())
+
+
+def _payload(data: bytes) -> bytes:
+    frame = _read(data)
+    assert frame is not None
+    return frame.payload
+
+
+@given(TEXTS)
+def test_texts_survive_the_wire(texts: list[tuple[list[int], bool]]) -> None:
+    sent = [
+        Tokens(np.array(ids, dtype=np.int32), np.ones(len(ids), dtype=np.uint8) if typed else None)
+        for ids, typed in texts
+    ]
+    frame = _read(wire.submit(3, 2**40, sent))
+    assert frame is not None
+    assert (frame.kind, frame.slot, frame.request) == (wire.Kind.SUBMIT, 3, 2**40)
+    for before, after in zip(sent, wire.parse_submit(frame.payload), strict=True):
+        np.testing.assert_array_equal(before.ids, after.ids)
+        expected = np.zeros(len(before)) if before.type_ids is None else before.type_ids
+        np.testing.assert_array_equal(
+            expected, np.zeros(len(after)) if after.type_ids is None else after.type_ids
+        )
+
+
+@given(st.integers(0, 5), st.integers(0, 7))
+def test_rows_survive_the_wire(count: int, width: int) -> None:
+    rows = np.random.default_rng(0).normal(size=(count, width)).astype(np.float32)
+    if width:
+        np.testing.assert_array_equal(wire.parse_rows(_payload(wire.rows(1, rows))), rows)
+
+
+def test_an_error_survives_the_wire() -> None:
+    failure = wire.parse_error(_payload(wire.error(1, OverloadedError("full", retry_after=2.5))))
+    assert isinstance(failure, OverloadedError)
+    assert (failure.message, failure.retry_after) == ("full", 2.5)
+
+
+def test_a_state_survives_the_wire() -> None:
+    state = EngineState((ModelState("m", "main", "embed", "failed", "NotCached", "it is not there"),))
+    assert wire.parse_status(_payload(wire.status(state))) == state
+
+
+def test_the_end_of_the_stream_is_no_frame_even_in_the_middle_of_one() -> None:
+    assert _read(b"") is None
+    assert _read(wire.cancel(1)[:-3]) is None
+    assert _read(wire.status(EngineState(()))[:-1]) is None
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        struct.pack("<IBxHQ", wire.MAX_PAYLOAD + 1, 1, 0, 1),
+        struct.pack("<IBxHQ", 0, 77, 0, 1),
+    ],
+)
+def test_a_frame_against_the_rules_is_refused(header: bytes) -> None:
+    with pytest.raises(WireError):
+        _read(header)
+
+
+@given(st.binary(max_size=64))
+def test_a_broken_submit_is_refused_and_never_more_than_that(payload: bytes) -> None:
+    try:
+        texts = wire.parse_submit(payload)
+    except WireError:
+        return
+    assert all(len(text) > 0 for text in texts)
+
+
+@pytest.mark.parametrize("parse", [wire.parse_rows, wire.parse_error, wire.parse_status])
+@pytest.mark.parametrize("payload", [b"", b"{", b"{}", b"\x00" * 7, b"\xff" * 40])
+def test_a_broken_answer_is_refused(parse: object, payload: bytes) -> None:
+    assert callable(parse)
+    with pytest.raises(WireError):
+        parse(payload)
+
+
+def test_a_request_that_fits_no_frame_is_too_large() -> None:
+    huge = Tokens(np.zeros(wire.MAX_PAYLOAD // 4, dtype=np.int32))
+    with pytest.raises(RequestTooLargeError):
+        wire.submit(0, 1, [huge])
