@@ -38,6 +38,11 @@ def owner_key(namespace: str, labels: dict[str, str] | None) -> Key | None:
     return Key(namespace, name) if name else None
 
 
+def is_labelled(labels: dict[str, str] | None) -> bool:
+    """Returns whether an object carries the label that the watches are filtered by."""
+    return (labels or {}).get(MANAGED_BY_LABEL) == FIELD_MANAGER
+
+
 def labels(name: str, component: str) -> dict[str, str]:
     """Returns the labels of a child of the resource called name.
 

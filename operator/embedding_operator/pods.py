@@ -64,9 +64,11 @@ def diagnosis(pod: Body, container: str) -> Problem | None:
 
 
 def clip(text: object) -> str:
-    """Returns a foreign text in one line and at a bounded length, its end kept: that is where errors are."""
+    """Returns a foreign text in one line of bounded length: its start, and its end, where errors are."""
     line = " ".join(str(text).split())
-    return line if len(line) <= _TEXT_LIMIT else "…" + line[-_TEXT_LIMIT:]
+    if len(line) <= _TEXT_LIMIT:
+        return line
+    return f"{line[: _TEXT_LIMIT // 3]} … {line[-_TEXT_LIMIT * 2 // 3 :]}"
 
 
 def _container(status: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:

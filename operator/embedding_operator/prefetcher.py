@@ -8,7 +8,7 @@ from typing import Any
 from embedding_operator import caching, naming, prefetch
 from embedding_operator.api import Body, EmbeddingModel, Key
 from embedding_operator.errors import ApiError, ForbiddenError
-from embedding_operator.observed import Observed, timestamp
+from embedding_operator.observed import JOB, Observed, timestamp
 from embedding_operator.pods import UNSCHEDULABLE
 from embedding_operator.ports import Cluster
 from embedding_operator.prefetch import Done, Failed, Lost, Missing, Pending, Progress, Running, State
@@ -82,12 +82,13 @@ class Prefetcher:
         hosts, missing = await self._hosts(em)
         if missing is not None:
             return Step(missing, look_again=self._jitter(NODES_INTERVAL))
-        desired = cache.job(em, self._runtime, attempt=attempt, hosts=hosts)
         if old is None:
-            await writer.ensure(desired, None)
-        else:
+            old = await writer.check_free(JOB, naming.job(em))
+            if old is not None and naming.is_labelled(old["metadata"].get("labels")):
+                return Step(Missing())  # the watches lag: its event is under way
+        if old is not None:
             await writer.delete(old)
-            await writer.create(desired)
+        await writer.create(cache.job(em, self._runtime, attempt=attempt, hosts=hosts))
         return Step(Missing())
 
     async def _reconsider(self, em: EmbeddingModel, state: Pending, job: Body, writer: Writer) -> Step:

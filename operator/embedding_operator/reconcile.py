@@ -11,7 +11,7 @@ from datetime import datetime
 
 import structlog
 
-from embedding_operator import api, caching, fields, naming, observed, prefetch, rollout, status
+from embedding_operator import api, caching, fields, naming, observed, pods, prefetch, rollout, status
 from embedding_operator.api import Key
 from embedding_operator.caching import Cached
 from embedding_operator.errors import (
@@ -129,7 +129,7 @@ class Reconciler:
             accepted = Verdict(False, "NameConflict", str(error))
             look_again.append(self._jitter(BLOCKED_SECONDS))
         except (ForbiddenError, RejectedError) as error:
-            accepted = Verdict(False, "Rejected", f"the API server refuses: {error.message}")
+            accepted = Verdict(False, "Rejected", f"the API server refuses: {pods.clip(error.message)}")
             look_again.append(self._jitter(BLOCKED_SECONDS))
         cached = self._cached(seen, step, plan, note)
         await self._report(seen, plan, cached, accepted, now)
@@ -160,7 +160,7 @@ class Reconciler:
             if body is None:
                 raise
             # a class that cannot grow its claims is no reason to stop serving
-            return f"The claim keeps its size: {error.message}"
+            return f"The claim keeps its size: {pods.clip(error.message)}"
         return ""
 
     async def _apply_sets(self, seen: Observed, plan: Plan, writer: Writer) -> Observed:

@@ -42,7 +42,7 @@ class Writer:
         )
 
     async def create(self, desired: dict[str, Any]) -> None:
-        """Applies an object whose predecessor has just been deleted."""
+        """Applies an object whose name is known to be free, or has just been freed."""
         await self._check_owner()
         await self._cluster.apply(desired, manager=naming.FIELD_MANAGER)
 

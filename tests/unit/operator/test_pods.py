@@ -92,7 +92,8 @@ def test_the_gravest_problem_is_told_with_how_many_share_it() -> None:
     assert problem.message.startswith("2 of 4 pods: ")
 
 
-def test_foreign_text_is_one_line_of_bounded_length_with_its_end() -> None:
+def test_foreign_text_is_one_line_of_bounded_length_with_both_ends() -> None:
     assert pods.clip("a\n  b") == "a b"
     assert len(pods.clip("x" * 5000)) < 700
     assert pods.clip("x" * 5000 + "the end").endswith("the end")
+    assert pods.clip("the start" + "x" * 5000).startswith("the start")

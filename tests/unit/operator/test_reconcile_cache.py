@@ -158,6 +158,15 @@ def test_a_job_that_somebody_deleted_runs_again_and_disturbs_nothing() -> None:
     assert world.ready() == ("True", "Ready")
 
 
+def test_a_job_that_lost_its_labels_is_made_again() -> None:
+    world = World()
+    world.reconcile()
+    uid = world.job()["metadata"]["uid"]
+    world.job()["metadata"]["labels"].clear()
+    world.settle()
+    assert world.job()["metadata"]["uid"] != uid
+
+
 def test_a_claim_that_was_made_again_is_filled_again() -> None:
     world = World()
     world.serve()
