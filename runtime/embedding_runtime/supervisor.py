@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedding_runtime.api.listening import listen
-from embedding_runtime.errors import AddressInUseError
+from embedding_runtime.errors import SettingsError
 from embedding_runtime.lifeline import die_with
 from embedding_runtime.settings import ServeSettings
 from embedding_runtime.telemetry import logger
@@ -35,6 +35,7 @@ _FIRST_DELAY, _LAST_DELAY = 0.5, 30.0
 _GRACE_SECONDS = 2.0
 # sun_path holds 108 bytes with its end.
 _LONGEST_SOCKET_PATH = 107
+_WORKSPACE, _ENGINE_SOCKET = "embedding-runtime-", "engine.sock"
 
 
 def restart_delay(crashes: int) -> float:
@@ -55,19 +56,36 @@ class _Child:
 def serve(settings: ServeSettings) -> int:
     """Serve until SIGTERM or SIGINT; the exit code.
 
-    Raises AddressInUseError before anything was started.
+    Raises AddressInUseError and SettingsError before anything was started.
     """
     listening = listen(settings.api_host, settings.api_port)
+    workspace = _workspace()
     # From here on signals wait until the loop asks for them: none is lost, no handler runs in between.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    workspace = Path(tempfile.mkdtemp(prefix="embedding-runtime-"))
     try:
-        engine_socket = str(workspace / "engine.sock")
-        if len(engine_socket.encode()) > _LONGEST_SOCKET_PATH:
-            raise AddressInUseError(f"TMPDIR is too long a path for a Unix socket: {workspace.parent}")
+        engine_socket = str(workspace / _ENGINE_SOCKET)
         return Supervisor(settings, listening, engine_socket, _metrics_folder(workspace)).run()
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
+
+
+def _workspace() -> Path:
+    """A folder of this server's own, for the engine's socket and the metrics; only its owner may enter.
+
+    Raises SettingsError.
+    """
+    try:
+        parent = Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        raise SettingsError(
+            [f"TMPDIR: allowed is a directory that can be written to: {error.strerror}"]
+        ) from error
+    longest = _LONGEST_SOCKET_PATH - len(f"/{_WORKSPACE}12345678/{_ENGINE_SOCKET}")
+    if len(str(parent).encode()) > longest:
+        raise SettingsError(
+            [f"TMPDIR={parent}: allowed is a path of at most {longest} bytes, for a Unix socket"]
+        )
+    return Path(tempfile.mkdtemp(prefix=_WORKSPACE, dir=parent))
 
 
 def _metrics_folder(workspace: Path) -> Path:

@@ -11,7 +11,7 @@ import mmap
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from embedding_runtime.errors import CorruptModelError
 
@@ -74,8 +74,16 @@ def _tensor(view: memoryview) -> tuple[int, int, list[str]]:
         elif number == 13 and not isinstance(value, int):
             entry = {n: bytes(v).decode() for n, v in _fields(value) if not isinstance(v, int)}
             if entry.get(1) == "location":
-                locations.append(entry.get(2, ""))
+                locations.append(_inside(entry.get(2, "")))
     return kind, math.prod(dims), locations
+
+
+def _inside(location: str) -> str:
+    """The location, when it stays in the graph's folder: a model must not reach beyond itself."""
+    path = PurePosixPath(location)
+    if not location or path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"it keeps tensors outside its folder, in {location!r}")
+    return location
 
 
 def _fields(view: memoryview) -> Iterator[_Field]:

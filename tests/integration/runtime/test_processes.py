@@ -173,6 +173,14 @@ def test_a_port_in_use_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+def test_a_temporary_folder_that_is_too_deep_for_a_socket_is_told(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    told = run("serve", environment(tmp_path, TMPDIR=str(deep)))
+    assert told.returncode == 2
+    assert told.stderr.startswith(f"error: TMPDIR={deep}: allowed is a path of at most")
+
+
 def test_bad_settings_are_one_line_each_and_exit_code_2(tmp_path: Path) -> None:
     told = run("serve", environment(tmp_path, API_PORT="x", API_WORKERS="none"))
     assert told.returncode == 2

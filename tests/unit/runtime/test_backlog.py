@@ -2,7 +2,7 @@
 
 import random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from embedding_runtime.service.backlog import Backlog, Cut, Limits
@@ -29,7 +29,6 @@ def _drained(backlog: Backlog) -> list[Cut]:
     return cuts
 
 
-@settings(deadline=None)
 @given(REQUESTS, LIMITS, LIMITS)
 def test_every_text_runs_exactly_once_within_the_limits(
     requests: list[tuple[int, list[int]]], first: Limits, second: Limits
@@ -49,7 +48,6 @@ def test_every_text_runs_exactly_once_within_the_limits(
     assert (len(backlog), backlog.tokens) == (0, 0)
 
 
-@settings(deadline=None)
 @given(REQUESTS, LIMITS)
 def test_each_round_of_turns_brings_every_request_forward(
     requests: list[tuple[int, list[int]]], limits: Limits
@@ -69,7 +67,6 @@ def test_each_round_of_turns_brings_every_request_forward(
         assert all(left.get(number, 0) < before[number] for number in waiting)
 
 
-@settings(deadline=None)
 @given(REQUESTS, LIMITS, st.data())
 def test_a_dropped_request_costs_nothing_more(
     requests: list[tuple[int, list[int]]], limits: Limits, data: st.DataObject

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from embedding_runtime.errors import (
@@ -134,6 +135,17 @@ def test_what_is_no_graph_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     with pytest.raises(CorruptModelError, match=r"model\.onnx cannot be read"):
+        read_facts(path)
+
+
+@pytest.mark.parametrize("location", ["../secrets", "/etc/passwd", "a/../../b"])
+def test_a_graph_may_not_reach_outside_its_folder(tmp_path: Path, location: str) -> None:
+    path = made.write_embedder(tmp_path, external=True) / "onnx/model.onnx"
+    graph = onnx.load(path, load_external_data=False)
+    entry = next(entry for entry in graph.graph.initializer[0].external_data if entry.key == "location")
+    entry.value = location
+    path.write_bytes(graph.SerializeToString())
+    with pytest.raises(CorruptModelError, match="outside its folder"):
         read_facts(path)
 
 
