@@ -4,7 +4,17 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+demo:  ## from whatever this machine has to vectors out of a real cluster
+	@bash e2e/cluster/bootstrap.sh python
+	@python3 -m e2e.demo
+
+demo-clean:  ## remove the demo's cluster; the caches stay
+	@python3 -m e2e.cluster down --name embedding-operator
+
+demo-purge:  ## remove every cluster, image and cache that demo and tests have left
+	@python3 -m e2e.cluster purge --name embedding-operator
 
 setup: .venv/.stamp  ## make .venv: both packages and every development tool
 
@@ -30,6 +40,18 @@ test-unit: setup  ## the unit tests alone
 e2e: setup  ## the cases on a real kind cluster alone
 	.venv/bin/pytest e2e/cases
 
+e2e-up:  ## the cluster that the cases run on, or what is missing of it
+	@bash e2e/cluster/bootstrap.sh python
+	@python3 -m e2e.cluster up --name embedding-operator-e2e
+
+e2e-down:  ## remove the cluster that the cases run on
+	@python3 -m e2e.cluster down --name embedding-operator-e2e
+
+images:  ## build the two images with docker's usual names for this version
+	DOCKER_BUILDKIT=$$(docker buildx version >/dev/null 2>&1 && echo 1 || echo 0); export DOCKER_BUILDKIT; \
+	docker build -f Dockerfile.operator -t embedding-operator:0.1.0 . && \
+	docker build -f Dockerfile.runtime -t embedding-runtime:0.1.0-cpu .
+
 format: setup  ## format and fix what can be fixed
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
@@ -43,4 +65,4 @@ golden:  ## compute the golden vectors again, with PyTorch in an environment of 
 	build/golden-venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/golden.txt
 	build/golden-venv/bin/python tests/golden/make.py
 
-.PHONY: help setup lint test test-unit e2e format lock golden
+.PHONY: help demo demo-clean demo-purge setup lint test test-unit e2e e2e-up e2e-down images format lock golden

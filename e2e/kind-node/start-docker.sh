@@ -9,8 +9,12 @@ mkdir -p "$folder"
 
 runtimes=""
 if [ -n "$shim" ]; then
-  # a copy: the daemon goes on using it when this checkout is gone
-  install -m 755 "$here/oci-shim.py" "$folder/.oci-shim.py" && mv "$folder/.oci-shim.py" "$folder/oci-shim.py"
+  # a copy, run by an interpreter that stays: the daemon goes on using it when this checkout is gone
+  python=/usr/bin/python3
+  [ -x $python ] || python=$(readlink -f "$(command -v python3)")
+  sed "1s|.*|#!$python|" "$here/oci-shim.py" >"$folder/.oci-shim.py"
+  chmod 755 "$folder/.oci-shim.py"
+  mv "$folder/.oci-shim.py" "$folder/oci-shim.py"
   runtimes="\"default-runtime\": \"shim\", \"runtimes\": {\"shim\": {\"path\": \"$folder/oci-shim.py\"}},"
 fi
 cat >"$folder/daemon.json" <<JSON
@@ -35,4 +39,8 @@ fi
 pidof dockerd >/dev/null || rm -f /var/run/docker.pid
 daemon dockerd dockerd --config-file "$folder/daemon.json" --containerd /run/containerd/containerd.sock
 await 60 docker version || { tail -20 "$folder/dockerd.log"; exit 1; }
+# many watchers in many pods; the usual limit of 128 instances ends with "too many open files"
+for limit in fs.inotify.max_user_watches=524288 fs.inotify.max_user_instances=1024 net.ipv4.ip_forward=1; do
+  [ "$(sysctl -n "${limit%=*}")" -ge "${limit#*=}" ] || sysctl -q -w "$limit" || echo "cannot set $limit" >&2
+done
 docker info --format 'docker {{.ServerVersion}}, {{.Driver}}, cgroup v{{.CgroupVersion}} {{.CgroupDriver}}, runtime {{.DefaultRuntime}}'
