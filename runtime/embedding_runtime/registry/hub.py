@@ -1,12 +1,13 @@
 """The hub over the network: what a repository holds, and its needed files into the cache.
 
-huggingface_hub reads its environment when it is imported, so it is imported here alone, after telemetry
+huggingface_hub reads its environment when it is imported, so this module imports it first, after telemetry
 (which also asks the hub for a list of no use here) and the Xet protocol (no progress, no plain proxies) are
 switched off.
 """
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from embedding_runtime.errors import CacheUnwritableError, DiskFullError, HubUnr
 from embedding_runtime.registry.cache import Snapshot
 from embedding_runtime.registry.files import needed
 from embedding_runtime.registry.reference import ModelRef
+from embedding_runtime.telemetry import logger
 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_XET"] = "1"
@@ -28,8 +30,12 @@ from huggingface_hub import HfApi, hf_hub_download
 from embedding_runtime.registry.translation import translate
 
 _INFO_TIMEOUT_SECONDS = 10.0
+_log = logger("hub")
+
 # What the volume must keep free beyond the files themselves: links, locks, the file system's own needs.
 _SPARE_BYTES = 1 << 20
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Report = Callable[[int, int | None], None]
 
@@ -102,7 +108,7 @@ class Hub:
         """Bring the plan's files into the cache; `report` hears (bytes had, bytes in all) as they arrive.
 
         Raises DiskFullError before the first byte when the volume is too small, CacheUnwritableError,
-        CorruptModelError when a file's hash is not the hub's, HubError.
+        HubError, also when a file's hash is not the hub's.
         """
         folder = self._cache_dir / plan.ref.cache_name / "snapshots" / plan.commit
         missing = [file for file in plan.files if not (folder / file.name).exists()]
@@ -129,23 +135,23 @@ class Hub:
             )
         except Exception as error:
             raise self._translated(error, plan.ref) from error
-        if file.sha256 and (found := _sha256(Path(path))) != file.sha256:
-            # The blob goes as well as the link, or the next attempt would find it again.
-            Path(path).resolve().unlink(missing_ok=True)
-            Path(path).unlink(missing_ok=True)
-            raise HubUnreachableError(
-                f"{plan.ref}: {file.name} arrived damaged: its SHA-256 is {found}, the hub says {file.sha256}"
-            )
+        _verify(Path(path), file, plan.ref)
 
     def _remember(self, plan: Plan) -> None:
         """Note which commit the branch meant, as the hub client does, so that it is found offline."""
         if plan.ref.is_pinned:
             return
         note = self._cache_dir / plan.ref.cache_name / "refs" / plan.ref.revision
-        note.parent.mkdir(parents=True, exist_ok=True)
         fresh = note.with_name(f"{note.name}.{os.getpid()}")
-        fresh.write_text(plan.commit, encoding="ascii")
-        fresh.replace(note)
+        try:
+            if note.exists() and note.read_text(encoding="ascii") == plan.commit:
+                return
+            note.parent.mkdir(parents=True, exist_ok=True)
+            fresh.write_text(plan.commit, encoding="ascii")
+            fresh.replace(note)
+        except OSError as error:
+            # The files are there, and are found by their commit; only this branch is not known offline.
+            _log.warning("cannot note the branch's commit", path=str(note), error=str(error))
 
     def _check_volume(self, ref: ModelRef, wanted: int) -> None:
         if not wanted:
@@ -171,6 +177,20 @@ class Hub:
 
     def _translated(self, error: Exception, ref: ModelRef) -> Exception:
         return translate(error, ref, self.endpoint) or error
+
+
+def _verify(path: Path, file: RemoteFile, ref: ModelRef) -> None:
+    """Compare a fetched file with the SHA-256 that the hub tells: in its listing, or as the blob's name."""
+    blob = path.resolve()
+    expected = file.sha256 or (blob.name if _SHA256.fullmatch(blob.name) else None)
+    if expected is None or (found := _sha256(blob)) == expected:
+        return
+    # The blob goes as well as the link, or the next attempt would find it again.
+    blob.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    raise HubUnreachableError(
+        f"{ref}: {file.name} arrived damaged: its SHA-256 is {found}, the hub says {expected}"
+    )
 
 
 def _report_sum(report: Report, had: int, total: int, count: int) -> None:

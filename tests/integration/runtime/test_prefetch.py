@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -29,13 +30,21 @@ def mirror(tmp_path: Path) -> Iterator[str]:
     (root / "org/torch/tokenizer.json").write_text("{}")
     broken = made.write_embedder(root / "org/broken")
     (broken / "onnx/model.onnx").write_bytes(b"not a graph")
+    with _mirror(root) as endpoint:
+        yield endpoint
+
+
+@contextmanager
+def _mirror(root: Path) -> Iterator[str]:
     server = Mirror(("127.0.0.1", 0), root)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def _prefetch(
@@ -135,6 +144,20 @@ def test_a_permanent_failure_has_its_class_and_exit_code(
     assert message["status"] == "error"
     assert (message["error"]["class"], message["error"]["permanent"]) == (kind, True)
     assert [word for word in words if word not in message["error"]["message"]] == []
+
+
+def test_a_damaged_file_is_told_and_fetched_again(tmp_path: Path) -> None:
+    # Files of a MiB and more are stored by their SHA-256.
+    graph = made.write_slow_to_run(tmp_path / "mirror" / EMBEDDER, 1) / "onnx/model.onnx"
+    intact = graph.read_bytes()
+    with _mirror(tmp_path / "mirror") as endpoint:
+        graph.write_bytes(intact[:-1] + bytes([intact[-1] ^ 1]))
+        told, message = _prefetch(tmp_path, endpoint, EMBEDDER)
+        assert told.returncode == 4
+        assert "arrived damaged" in message["error"]["message"]
+        graph.write_bytes(intact)
+        told, message = _prefetch(tmp_path, endpoint, EMBEDDER)
+        assert (told.returncode, message["status"]) == (0, "ok")
 
 
 def test_an_unreachable_hub_is_tried_again_and_then_told(tmp_path: Path) -> None:
