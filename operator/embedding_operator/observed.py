@@ -47,9 +47,12 @@ def observed(em: EmbeddingModel, children: Mapping[str, Iterable[Body]]) -> Obse
     """Returns the view of a resource's children; of two objects of one name the younger counts.
 
     A watch that was cut off for long can leave an object in the index that is gone; its successor has another
-    uid.
+    uid. What only carries the labels (a stranger, or what is left of a predecessor of this name) is no child.
     """
-    found = {kind: _by_name(children.get(kind, ())) for kind in CHILD_KINDS}
+    found = {
+        kind: _by_name(body for body in children.get(kind, ()) if kind == POD or controlled_by(body, em.uid))
+        for kind in CHILD_KINDS
+    }
     return Observed(
         em, found[CLAIM], found[JOB], found[DEPLOYMENT], found[SERVICE], tuple(found[POD].values())
     )

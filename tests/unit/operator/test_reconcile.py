@@ -185,6 +185,23 @@ def test_a_name_that_is_taken_is_told_before_anything_is_made() -> None:
     assert world.cluster.all("PersistentVolumeClaim") == world.cluster.all("Job") == []
 
 
+def test_what_is_left_of_a_predecessor_is_waited_for() -> None:
+    world = World()
+    world.prefetched()
+    world.settle()
+    world.em["metadata"]["uid"] = "new-owner"
+    writes = world.cluster.writes()
+    world.reconcile()
+    assert world.condition("Accepted")[:2] == ("False", "WaitingForRemoval")
+    assert {kind for verb, kind, _ in world.cluster.writes() if verb != "status"} == set(), writes
+    for kind in ("Job", "Deployment", "Service", "PersistentVolumeClaim"):
+        world.cluster.remove(kind, world.names(kind)[0])
+    world.reconcile()
+    (owner,) = world.cluster.find("PersistentVolumeClaim")["metadata"]["ownerReferences"]
+    assert owner["uid"] == "new-owner"
+    assert world.condition("Accepted")[:2] == ("True", "Accepted")
+
+
 def test_our_own_object_that_lost_its_labels_gets_them_back() -> None:
     world = World()
     world.serve()
