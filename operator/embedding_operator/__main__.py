@@ -68,15 +68,26 @@ async def _until_one_ends(*tasks: "asyncio.Task[None]") -> None:
 
 
 async def _wait_for_crd(client: KubernetesCluster) -> None:
-    async with asyncio.timeout(CRD_SECONDS):
-        while True:
-            try:
-                if await client.serves(api.KIND):
-                    return
-                log.info("waiting for the CRD", kind=api.KIND)
-            except ApiError as error:
-                log.warning("waiting for the API server", error=str(error))
-            await asyncio.sleep(2)
+    """Waits until the API server serves the kind. Raises errors.ApiError where it does not."""
+    try:
+        async with asyncio.timeout(CRD_SECONDS):
+            while not await _serves(client):  # noqa: ASYNC110 - another process is waited for
+                await asyncio.sleep(2)
+    except TimeoutError:
+        raise ApiError(
+            f"no {api.KIND} CRD after {CRD_SECONDS} s; apply it: kubectl apply -k manifests/base"
+        ) from None
+
+
+async def _serves(client: KubernetesCluster) -> bool:
+    try:
+        found = await client.serves(api.KIND)
+    except ApiError as error:
+        log.warning("waiting for the API server", error=str(error))
+        return False
+    if not found:
+        log.info("waiting for the CRD", kind=api.KIND)
+    return found
 
 
 def _runtime(settings: Settings) -> Runtime:
@@ -99,14 +110,11 @@ def main() -> int:
             print(f"{name}: {problem['msg']}", file=sys.stderr)
         return 2
     logs.configure(settings.log_level, settings.log_format)
-    start_http_server(settings.metrics_port)
     log.info("starting", **settings.model_dump())
     try:
+        start_http_server(settings.metrics_port)
         asyncio.run(operate(settings))
-    except TimeoutError:
-        log.error("no EmbeddingModel CRD; apply it with kubectl apply -k crds", seconds=CRD_SECONDS)
-        return 1
-    except ApiError as error:
+    except (ApiError, OSError) as error:
         log.error("stopped", error=str(error))
         return 1
     return 0

@@ -55,10 +55,10 @@ def cached(em: EmbeddingModel, state: State, progress: Progress | None, known: F
     it is filled, whatever became of the Job.
     """
     if known is not None and not isinstance(state, Done):
-        return _known(state, known)
+        return _known(em, state, known)
     match state:
         case Done(facts):
-            return Cached(True, "Cached", _held(facts), "Cached", facts.bytes, facts.bytes)
+            return Cached(True, "Cached", _held(em, facts), "Cached", facts.bytes, facts.bytes)
         case Failed(failure):
             return _failed(em, state, failure)
         case Retrying(failure):
@@ -73,8 +73,8 @@ def cached(em: EmbeddingModel, state: State, progress: Progress | None, known: F
             return Cached(False, "Pending", "the prefetch Job is being created", "Pending")
 
 
-def _known(state: State, known: Facts) -> Cached:
-    held, count = _held(known), known.bytes
+def _known(em: EmbeddingModel, state: State, known: Facts) -> Cached:
+    held, count = _held(em, known), known.bytes
     if isinstance(state, Failed):
         words = f"{held}; looking at it again failed: {_words(state.failure)}"
         return Cached(True, "CheckFailed", words, "Cached", count, count)
@@ -115,9 +115,9 @@ def _words(failure: Failure) -> str:
     return f"{message} {advice}" if advice else message
 
 
-def _held(facts: Facts) -> str:
+def _held(em: EmbeddingModel, facts: Facts) -> str:
     weight = f", {size(facts.bytes)}" if facts.bytes is not None else ""
-    return f"{facts.model}@{facts.revision} is commit {facts.commit[:12]}{weight}, in claim {facts.claim}"
+    return f"{facts.model}@{em.source.revision} is commit {facts.commit[:12]}{weight}, in claim {facts.claim}"
 
 
 def size(count: int) -> str:

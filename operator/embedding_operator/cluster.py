@@ -201,9 +201,13 @@ class KubernetesCluster:
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        answer = json.loads(await self._request(method, path, kind, body=body, query=query))
+        data = await self._request(method, path, kind, body=body, query=query)
+        try:
+            answer = json.loads(data)
+        except ValueError:
+            answer = None  # a proxy's page
         if not isinstance(answer, dict):
-            raise ApiError(f"{method} {path}: the answer is no object")
+            raise ApiError(f"{method} {path}: the answer is no JSON object")
         return answer
 
     async def _request(

@@ -19,7 +19,6 @@ class Facts:
     """
 
     model: str
-    revision: str
     commit: str
     fingerprint: str
     task: str
@@ -51,7 +50,6 @@ class Request:
     """What a Job was asked for, and where it was to put it: completes a result to facts."""
 
     model: str
-    revision: str
     file: str | None
     claim: str
     job: str
@@ -85,7 +83,6 @@ def from_result(text: str | None, request: Request) -> Facts | Failure | None:
         return None
     return Facts(
         model=str(record.get("model") or request.model),
-        revision=request.revision,
         commit=commit,
         fingerprint=fingerprint,
         task=task,

@@ -112,7 +112,6 @@ def request(job: Body) -> Request:
     ]
     return Request(
         model=str(env.get("MODEL_ID") or ""),
-        revision=str(env.get("MODEL_REVISION") or ""),
         file=env.get("MODEL_FILE"),
         claim=claims[0] if claims else "",
         job=job["metadata"]["name"],

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from embedding_operator import caching, naming, prefetch
 from embedding_operator.api import Body, EmbeddingModel, Key
@@ -32,6 +33,10 @@ class Step:
     look_again: float | None = None
 
 
+class _Make(Protocol):
+    async def __call__(self, old: Body | None, *, attempt: int) -> Step: ...
+
+
 class Prefetcher:
     """Follows the prefetch Jobs of all resources. Keeps the last progress read, to read each log rarely."""
 
@@ -47,28 +52,36 @@ class Prefetcher:
         """Drops what is kept for a resource that is gone."""
         self._progress.pop(key, None)
 
-    async def step(self, seen: Observed, state: State, writer: Writer, now: datetime) -> Step:
-        """Does what the state calls for and returns where that leaves the Job."""
+    async def step(
+        self, seen: Observed, state: State, writer: Writer, now: datetime, commit: str | None = None
+    ) -> Step:
+        """Does what the state calls for and returns where that leaves the Job.
+
+        commit is what this source was resolved to before, None where nobody knows.
+        """
+        make = partial(self._make, seen.em, writer, commit)
         job = seen.jobs.get(naming.job(seen.em))
         if job is not None and "deletionTimestamp" in job["metadata"]:
             return Step(state)
         if job is None or isinstance(state, Missing):
-            return await self._make(seen.em, writer, None, attempt=1)
-        if isinstance(state, Lost) or self._stale(seen, job, state):
-            return await self._make(seen.em, writer, job, attempt=1)
+            return await make(None, attempt=1)
+        if isinstance(state, Lost) or self._stale(seen, job, state, commit):
+            return await make(job, attempt=1)
         if isinstance(state, Done):
             self.forget(seen.em.key)
             await self._keep(seen, job, writer)
             return Step(state)
         if isinstance(state, Failed):
-            return await self._failed(seen, state, job, writer, now)
+            return await self._failed(seen, state, job, writer, now, make)
         if isinstance(state, Running):
             return await self._follow(seen, state, now)
         if isinstance(state, Pending) and state.reason == UNSCHEDULABLE and seen.em.gpu:
-            return await self._reconsider(seen.em, state, job, writer)
+            return await self._reconsider(seen.em, state, job, make)
         return Step(state)
 
-    async def _failed(self, seen: Observed, state: Failed, job: Body, writer: Writer, now: datetime) -> Step:
+    async def _failed(
+        self, seen: Observed, state: Failed, job: Body, writer: Writer, now: datetime, make: _Make
+    ) -> Step:
         self.forget(seen.em.key)
         await self._keep(seen, job, writer)
         if state.failure.permanent:
@@ -76,9 +89,11 @@ class Prefetcher:
         wait = (caching.retry_at(state) - now).total_seconds()
         if wait > 0:
             return Step(state, look_again=wait)
-        return await self._make(seen.em, writer, job, attempt=state.attempt + 1)
+        return await make(job, attempt=state.attempt + 1)
 
-    async def _make(self, em: EmbeddingModel, writer: Writer, old: Body | None, *, attempt: int) -> Step:
+    async def _make(
+        self, em: EmbeddingModel, writer: Writer, commit: str | None, old: Body | None, *, attempt: int
+    ) -> Step:
         hosts, missing = await self._hosts(em)
         if missing is not None:
             return Step(missing, look_again=self._jitter(NODES_INTERVAL))
@@ -88,18 +103,18 @@ class Prefetcher:
                 return Step(Missing())  # the watches lag: its event is under way
         if old is not None:
             await writer.delete(old)
-        await writer.create(cache.job(em, self._runtime, attempt=attempt, hosts=hosts))
+        await writer.create(cache.job(em, self._runtime, commit=commit, attempt=attempt, hosts=hosts))
         return Step(Missing())
 
-    async def _reconsider(self, em: EmbeddingModel, state: Pending, job: Body, writer: Writer) -> Step:
+    async def _reconsider(self, em: EmbeddingModel, state: Pending, job: Body, make: _Make) -> Step:
         """The nodes with the GPU may be others by now than when the Job was made."""
         hosts, missing = await self._hosts(em)
         if missing is not None:
             return Step(missing, look_again=self._jitter(NODES_INTERVAL))
-        desired = cache.job(em, self._runtime, hosts=hosts)
-        if _template(job).get("affinity") != _template(desired).get("affinity"):
-            await writer.delete(job)
-            await writer.create(desired)
+        if _template(job).get("affinity") != _template(cache.job(em, self._runtime, hosts=hosts)).get(
+            "affinity"
+        ):
+            return await make(job, attempt=1)
         return Step(state, look_again=self._jitter(NODES_INTERVAL))
 
     async def _hosts(self, em: EmbeddingModel) -> tuple[list[str] | None, Pending | None]:
@@ -139,7 +154,7 @@ class Prefetcher:
         if result is not None and prefetch.finished(job):
             await writer.record(job, naming.RESULT_ANNOTATION, result)
 
-    def _stale(self, seen: Observed, job: Body, state: State) -> bool:
+    def _stale(self, seen: Observed, job: Body, state: State, commit: str | None) -> bool:
         """Returns whether the Job's work is not, or cannot become, what is wanted now.
 
         A claim that is younger than its Job is empty. A Job that has not ended well is made again where the
@@ -150,7 +165,7 @@ class Prefetcher:
             return True
         if isinstance(state, Done):
             return False
-        return _work(job) != _work(cache.job(seen.em, self._runtime))
+        return _work(job) != _work(cache.job(seen.em, self._runtime, commit=commit))
 
 
 def filled(seen: Observed, deployment: Body | None) -> bool:

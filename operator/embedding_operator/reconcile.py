@@ -119,7 +119,8 @@ class Reconciler:
         look_again: list[float] = []
         try:
             note = await self._apply_claim(seen, writer)
-            step = await self._prefetcher.step(seen, state, writer, now)
+            commit = plan.wanted.commit if plan.wanted and plan.wanted.job == naming.job(em) else None
+            step = await self._prefetcher.step(seen, state, writer, now, commit)
             seen = await self._apply_sets(seen, plan, writer)
             await self._prune(seen, plan, writer)
         except LeftoverError as error:

@@ -13,7 +13,7 @@ from embedding_operator import naming, pods, rollout
 from embedding_operator.api import EmbeddingModel
 from embedding_operator.caching import Cached
 from embedding_operator.facts import Facts
-from embedding_operator.observed import Observed, condition, is_true
+from embedding_operator.observed import Observed, condition
 from embedding_operator.pods import Problem
 from embedding_operator.rollout import Plan
 
@@ -85,12 +85,11 @@ def _available(seen: Observed, plan: Plan, accepted: Verdict) -> Verdict:
         return Verdict(False, "WaitingForCache", "no pod runs before the model is cached; see Cached")
     if em.name not in seen.services:
         return Verdict(False, accepted.reason, accepted.message) if not accepted.holds else _NO_SERVICE
-    # kubelet tells of a ready pod a moment before the Deployment counts it
-    chosen = seen.pods_with(naming.selector(em.name, facts.fingerprint))
-    count = max(rollout.progress(seen, facts).ready, sum(is_true(pod, "Ready") for pod in chosen))
-    if count > 0:
-        return Verdict(True, "Available", f"{count} of {em.replicas} pods answer at {naming.url(em)}")
-    problem = _problem(seen, facts) or Problem(pods.STARTING, "the pods are being created", 0)
+    progress = rollout.progress(seen, facts)
+    if progress.ready > 0:
+        words = f"{progress.ready} of {em.replicas} pods answer at {naming.url(em)}"
+        return Verdict(True, "Available", words)
+    problem = _problem(seen, facts) or _uncounted(seen, facts)
     return Verdict(False, problem.reason, problem.message)
 
 
@@ -138,6 +137,13 @@ def _problem(seen: Observed, facts: Facts) -> Problem | None:
     if refused is not None and refused.get("status") == "True":
         return Problem("PodsRejected", f"pods cannot be created: {pods.clip(refused.get('message'))}", 80)
     return pods.worst(seen.pods_with(naming.selector(seen.em.name, facts.fingerprint)), naming.CONTAINER)
+
+
+def _uncounted(seen: Observed, facts: Facts) -> Problem:
+    """Returns why nothing is ready though no pod has a problem: it is not there, or not counted."""
+    if seen.pods_with(naming.selector(seen.em.name, facts.fingerprint)):
+        return Problem(pods.NOT_READY, "the pods are ready, the Deployment has not counted them yet", 0)
+    return Problem(pods.STARTING, "the pods are being created", 0)
 
 
 def _conditions(em: EmbeddingModel, verdicts: Mapping[str, Verdict], now: datetime) -> list[dict[str, Any]]:

@@ -32,9 +32,17 @@ def claim(em: EmbeddingModel, size: str) -> dict[str, Any]:
 
 
 def job(
-    em: EmbeddingModel, runtime: Runtime, *, attempt: int = 1, hosts: Sequence[str] | None = None
+    em: EmbeddingModel,
+    runtime: Runtime,
+    *,
+    commit: str | None = None,
+    attempt: int = 1,
+    hosts: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Returns the prefetch Job. hosts are the nodes (kubernetes.io/hostname) that it has to run on, None any.
+
+    commit is what the revision was resolved to before, None the first time: a branch that has moved since
+    changes nothing.
 
     A claim is bound to the node of the first pod that uses it where the storage is node-local, so the Job
     runs where the serving pods can.
@@ -47,7 +55,7 @@ def job(
         "env": pod.env(
             {
                 "MODEL_ID": em.source.id,
-                "MODEL_REVISION": em.source.revision,
+                "MODEL_REVISION": commit or em.source.revision,
                 "MODEL_TASK": em.source.task,
                 "MODEL_FILE": em.source.file,
                 "HF_HOME": pod.MODELS,

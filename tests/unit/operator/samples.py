@@ -47,7 +47,6 @@ def facts(em: EmbeddingModel, **changes: Any) -> Facts:
     """What a good prefetch of the resource's source finds."""
     found: dict[str, Any] = {
         "model": em.source.id,
-        "revision": em.source.revision,
         "commit": COMMIT,
         "fingerprint": FINGERPRINT,
         "task": "embed",

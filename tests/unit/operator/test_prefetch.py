@@ -100,7 +100,7 @@ def test_a_pod_killed_for_memory_says_so() -> None:
 def test_what_a_job_was_asked_for_is_read_from_its_template() -> None:
     em = samples.model(model={"id": "a/b", "revision": "v1", "file": "onnx/m.onnx"})
     request = prefetch.request(cache.job(em, samples.RUNTIME))
-    assert request == facts.Request("a/b", "v1", "onnx/m.onnx", naming.claim(em), naming.job(em))
+    assert request == facts.Request("a/b", "onnx/m.onnx", naming.claim(em), naming.job(em))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ results = st.fixed_dictionaries(
 
 @given(st.text(max_size=20) | json_values.map(json.dumps) | results.map(json.dumps))
 def test_no_result_breaks_the_operator(text: str) -> None:
-    request = facts.Request("m", "r", None, "c", "j")
+    request = facts.Request("m", None, "c", "j")
     found = facts.from_result(text, request)
     assert found is None or isinstance(found, Facts | Failure)
     facts.from_annotation(text)

@@ -152,6 +152,11 @@ def test_a_job_that_somebody_deleted_runs_again_and_disturbs_nothing() -> None:
     assert world.ready() == ("True", "Ready")
     assert world.condition("Cached")[:2] == ("True", "Checking")
     assert world.cluster.find("Deployment")["metadata"]["resourceVersion"] == deployment
+    env = {
+        item["name"]: item["value"]
+        for item in world.job()["spec"]["template"]["spec"]["containers"][0]["env"]
+    }
+    assert env["MODEL_REVISION"] == samples.COMMIT  # not whatever the branch is by now
     world.end_job(UNREACHABLE, well=False, suffix="1")
     world.settle()
     assert world.condition("Cached")[:2] == ("True", "CheckFailed")
