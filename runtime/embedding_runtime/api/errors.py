@@ -30,6 +30,7 @@ _TABLE: list[tuple[type[RuntimeFault], int, str]] = [
     (errors.OverloadedError, 429, "overloaded_error"),
     (errors.ClientLeftError, 499, "client_closed_request"),
     (errors.ServingError, 503, "service_unavailable_error"),
+    (errors.ModelError, 503, "service_unavailable_error"),
     (errors.RuntimeFault, 500, "internal_error"),
 ]
 
@@ -67,14 +68,13 @@ async def _on_invalid(_: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     # Where several variants of a field were tried, the one that got furthest says most.
-    first = max(error.errors(), key=lambda entry: len(entry["loc"]))
+    first = max(error.errors(), key=lambda entry: (len(entry["loc"]), not entry["type"].endswith("_type")))
     if first["type"] == "json_invalid":
         reason = first.get("ctx", {}).get("error", first["msg"])
         return error_response(errors.MalformedRequestError(f"the body is not JSON: {reason}"))
-    # Unions name the variant that was tried; a client knows its fields only.
-    where = ".".join(
-        str(part) for part in first["loc"][1:] if not str(part).startswith(("str", "list[", "constrained"))
-    )
+    # Unions name the variant that was tried; a client knows its fields and its places in a list only.
+    parts = [str(part) for part in first["loc"][1:]]
+    where = ".".join(part for part in parts if part.isdigit() or (part.isidentifier() and part != "str"))
     message = f"{where or 'body'}: {first['msg']}"
     return error_response(errors.InvalidRequestError(message, param=where or None))
 

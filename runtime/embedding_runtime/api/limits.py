@@ -5,6 +5,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from embedding_runtime.api.errors import error_response
 from embedding_runtime.errors import RequestTooLargeError
 
+# A client that is still sending sees a broken connection, not our answer: so what is too much is read and
+# thrown away, up to this many times the limit.
+_PATIENCE = 10
+
 
 class BodyLimit:
     """ASGI middleware: answers 413 to a body of more than `most` bytes."""
@@ -19,7 +23,8 @@ class BodyLimit:
             return
         stated = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         if stated.isdigit() and int(stated) > self._most:
-            await self._refuse(scope, receive, send)
+            await self._throw_away(receive)
+            await error_response(self._error())(scope, receive, send)
             return
         seen = 0
 
@@ -28,16 +33,20 @@ class BodyLimit:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self._most:
-                raise RequestTooLargeError(self._text())
+                if message.get("more_body"):
+                    await self._throw_away(receive)
+                raise self._error()
             return message
 
         await self._app(scope, counted, send)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = error_response(RequestTooLargeError(self._text()))
-        # The rest of the body is not read, so the connection cannot be used again.
-        response.headers["Connection"] = "close"
-        await response(scope, receive, send)
+    async def _throw_away(self, receive: Receive) -> None:
+        left = _PATIENCE * self._most
+        while left > 0:
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if not message.get("more_body"):
+                return
 
-    def _text(self) -> str:
-        return f"the body is larger than {self._most} bytes (MAX_REQUEST_BYTES)"
+    def _error(self) -> RequestTooLargeError:
+        return RequestTooLargeError(f"the body is larger than {self._most} bytes (MAX_REQUEST_BYTES)")

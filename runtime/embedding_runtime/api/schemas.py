@@ -4,11 +4,23 @@ between.
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
-_Texts = Annotated[list[StrictStr], Field(min_length=1)]
+
+def _encodable(text: str) -> str:
+    """JSON can escape half of a surrogate pair, which no tokenizer takes."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError("half of a surrogate pair is no text") from None
+    return text
+
+
+_Text = Annotated[StrictStr, AfterValidator(_encodable)]
+_Texts = Annotated[list[_Text], Field(min_length=1)]
 _Model = Annotated[
-    StrictStr | None,
+    _Text | None,
     Field(description="A served model's id, optionally @revision. Left out: the task's default model."),
 ]
 
@@ -22,7 +34,7 @@ class EmbedRequest(BaseModel):
         }
     )
 
-    input: Annotated[StrictStr | _Texts, Field(description="One text or a list of texts.")]
+    input: Annotated[_Text | _Texts, Field(description="One text or a list of texts.")]
     model: _Model = None
 
     @property
@@ -50,7 +62,7 @@ class RerankRequest(BaseModel):
         }
     )
 
-    query: StrictStr
+    query: _Text
     documents: _Texts
     model: _Model = None
     top_n: Annotated[

@@ -80,6 +80,25 @@ def test_what_cannot_be_answered_is_told(
     assert words in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (rb'{"input": "\ud800"}', 422),
+        (b'{"input": "\xff"}', 400),
+        (b'{"input": "a\x00b"}', 400),
+        (rb'{"input": "a\u0000b"}', 200),
+        (b"[" * 5000, 400),
+        (b'{"input": NaN}', 422),
+        (b'{"input": "cat", "unheard": "of"}', 200),
+        (b'{"input": "' + b"cat " * 200_000 + b'"}', 200),
+        (b'{"input": "' + b"c" * 11_000_000 + b'"}', 413),
+    ],
+)
+def test_odd_bodies_are_answered(made_server: Server, body: bytes, status: int) -> None:
+    headers = {"Content-Type": "application/json"}
+    assert made_server.client.post("/embed", content=body, headers=headers).status_code == status
+
+
 def test_metrics_of_all_processes_come_in_one_scrape(made_server: Server) -> None:
     # A client without keep-alive, so that both HTTP processes get some.
     for _ in range(20):
