@@ -134,7 +134,11 @@ class Kubectl:
 
 
 def model(name: str, id: str, **spec: Any) -> Object:
-    """Return an EmbeddingModel; further fields of its spec as keywords."""
+    """Return an EmbeddingModel; further fields of its spec as keywords.
+
+    It asks for little CPU, since the nodes of a test cluster share one small machine.
+    """
+    spec = {"resources": {"requests": {"cpu": "100m", "memory": "256Mi"}}, **spec}
     return {
         "apiVersion": "inference.semantic-explorer.io/v1alpha1",
         "kind": "EmbeddingModel",
