@@ -23,9 +23,10 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 LFS_BYTES = 1 << 20  # from this size on a file is stored, and redirected to, by its sha256
+POINTER_BYTES = 134  # of a git-lfs pointer, about
 CHUNK_BYTES = 1 << 18
 IDLE_SECONDS = 30.0
 
@@ -44,7 +45,14 @@ class File:
         """Return the entry of the tree listing."""
         entry: dict[str, Any] = {"type": "file", "path": self.path, "size": self.size, "oid": self.oid}
         if self.sha256:
-            entry["lfs"] = {"oid": self.sha256, "size": self.size, "pointerSize": 134}
+            entry["lfs"] = {"oid": self.sha256, "size": self.size, "pointerSize": POINTER_BYTES}
+        return entry
+
+    def sibling(self) -> dict[str, Any]:
+        """Return the entry of the model's information; the digest has another name there."""
+        entry: dict[str, Any] = {"rfilename": self.path, "size": self.size, "blobId": self.oid}
+        if self.sha256:
+            entry["lfs"] = {"sha256": self.sha256, "size": self.size, "pointerSize": POINTER_BYTES}
         return entry
 
 
@@ -65,11 +73,9 @@ class Repository:
         """Tell whether the revision names the one commit."""
         return revision in ("main", self.commit)
 
-    def information(self) -> dict[str, Any]:
-        """Return what the hub tells of a model."""
-        siblings = [
-            {"rfilename": file.path, "size": file.size, "blobId": file.oid} for file in self.files.values()
-        ]
+    def information(self, blobs: bool) -> dict[str, Any]:
+        """Return what the hub tells of a model; sizes and digests of the files only where asked for."""
+        siblings = [file.sibling() if blobs else {"rfilename": file.path} for file in self.files.values()]
         return {
             "id": self.id,
             "modelId": self.id,
@@ -143,12 +149,13 @@ class Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
-        path = unquote(urlsplit(self.path).path)
+        address = urlsplit(self.path)
+        path = unquote(address.path)
         if path == "/healthz":
             self._json({"repositories": sorted(self.server.repositories)})
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
             if repository := self._repository(match[1], match[2] or "main"):
-                self._json(repository.information())
+                self._json(repository.information("blobs" in parse_qs(address.query)))
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)/?", path):
             if repository := self._repository(match[1], match[2]):
                 self._json([file.tree_entry() for file in repository.files.values()])

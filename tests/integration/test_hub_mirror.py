@@ -40,6 +40,14 @@ def test_information_names_the_commit_and_every_file(endpoint: str) -> None:
     assert HfApi(endpoint).model_info(MODEL, revision=info.sha).sha == info.sha
 
 
+def test_sizes_and_digests_are_told_where_asked_for(endpoint: str) -> None:
+    config, weights = HfApi(endpoint).model_info(MODEL, files_metadata=True).siblings or []
+    assert (config.size, config.lfs) == (2, None)
+    assert weights.lfs is not None
+    assert weights.lfs.sha256 == hashlib.sha256(LARGE).hexdigest()
+    assert weights.size == weights.lfs.size == len(LARGE)
+
+
 def test_a_snapshot_has_the_same_bytes_in_the_clients_own_cache_layout(endpoint: str, tmp_path: Path) -> None:
     folder = Path(snapshot_download(MODEL, endpoint=endpoint, cache_dir=tmp_path / "cache"))
     large = folder / "onnx" / "model.onnx"
