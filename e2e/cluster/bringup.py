@@ -228,6 +228,8 @@ class BringUp:
             return not any(images.missing(image.name, self.cluster.workers(), self.engine) for image in built)
 
         def install(log: Log) -> None:
+            if (other := deploy.installed_from(self.cluster)) and other != str(ROOT):
+                self.progress.say(f"  - the operator of {other} is replaced by this checkout's, {ROOT}")
             deploy.operator(self.cluster, operator.name, runtime.name.removesuffix(RUNTIME.suffix), hub, log)
 
         loaded_after = ("cluster", *(image.step for image in built))

@@ -23,6 +23,7 @@ MIRROR = "hub-mirror"
 MIRROR_URL = "http://hub-mirror.hub-mirror.svc"
 CRD = "embeddingmodels.inference.semantic-explorer.io"
 ROLLOUT_SECONDS = 120
+CHECKOUT = "embedding-operator/checkout"  # the annotation that tells whose operator is installed
 
 Object = dict[str, Any]
 
@@ -39,7 +40,7 @@ def _container_patch(
     }
 
 
-def operator_overlay(base: str, operator_image: str, runtime_image: str, hub: str) -> Object:
+def operator_overlay(base: str, operator_image: str, runtime_image: str, hub: str, checkout: str) -> Object:
     """Return the kustomization that sets the images and the hub; `runtime_image` is without `-cpu`."""
     settings = {"RUNTIME_IMAGE": runtime_image, "HF_ENDPOINT": hub}
     container = {
@@ -47,12 +48,14 @@ def operator_overlay(base: str, operator_image: str, runtime_image: str, hub: st
         "env": [{"name": name, "value": value} for name, value in settings.items()],
     }
     repository, _, tag = operator_image.rpartition(":")
+    patch = _container_patch(DEPLOYMENT, NAMESPACE, container)
+    patch["metadata"]["annotations"] = {CHECKOUT: checkout}
     return {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": [base],
         "images": [{"name": OPERATOR.repository, "newName": repository, "newTag": tag}],
-        "patches": [{"patch": json.dumps(_container_patch(DEPLOYMENT, NAMESPACE, container))}],
+        "patches": [{"patch": json.dumps(patch)}],
     }
 
 
@@ -78,10 +81,19 @@ def operator(cluster: Cluster, operator_image: str, runtime_image: str, hub: str
     folder.mkdir(parents=True, exist_ok=True)
     # kustomize takes relative paths only
     base = os.path.relpath(ROOT / "manifests" / "base", folder.resolve())
-    overlay = operator_overlay(base, operator_image, runtime_image, hub)
+    overlay = operator_overlay(base, operator_image, runtime_image, hub, str(ROOT))
     _apply(cluster, folder, overlay, log)
     log.run(cluster.kubectl_command("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=60s"))
     roll_out(cluster, NAMESPACE, DEPLOYMENT, log)
+
+
+def installed_from(cluster: Cluster) -> str:
+    """Return the checkout whose operator the cluster runs, empty when there is none."""
+    path = "jsonpath={.metadata.annotations." + CHECKOUT.replace(".", r"\.") + "}"
+    try:
+        return cluster.kubectl("get", "deployment", DEPLOYMENT, "-n", NAMESPACE, "-o", path)
+    except CommandError:
+        return ""
 
 
 def mirror(cluster: Cluster, image: str, models_key: str, log: Log) -> None:

@@ -13,7 +13,7 @@ from e2e.cluster.lock import LockTimeoutError, exclusive
 from e2e.cluster.plan import RefusedError
 from e2e.cluster.process import CommandError
 from e2e.cluster.progress import Progress, table
-from e2e.cluster.state import State
+from e2e.cluster.state import State, sweep
 from e2e.cluster.steps import Runner, StepError
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
@@ -45,6 +45,7 @@ def conduct(state: State, purpose: str, work: Callable[[Session], None]) -> int:
         signal.signal(number, _interrupt)
     try:
         with exclusive(state.lock, purpose, progress.say) as descriptor:
+            sweep(state.root, time.time())
             return _work(state, progress, descriptor, work)
     except LockTimeoutError as timeout:
         progress.say(str(timeout))

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]  # the checkout
 KEY_DIGITS = 12
+SCRATCH_SECONDS = 60 * 60
 
 
 def cache_root() -> Path:
@@ -88,6 +90,23 @@ def content(path: Path) -> list[Path]:
         if not generated and not child.name.startswith("."):
             found += content(child)
     return found
+
+
+def sweep(root: Path, now: float) -> None:
+    """Remove the scratch folders of runs that were killed.
+
+    All but the models' belong to runs that hold the lock, so they are left-overs; models are fetched by tests
+    too, and count as left over after an hour.
+    """
+    ours = [
+        *root.glob(".root-fs-*"),
+        *root.glob(".node-image-*"),
+        *root.glob(".go-*"),
+        *root.glob("*/.building-*"),
+    ]
+    old = [path for path in root.glob(".models-*") if now - path.stat().st_mtime > SCRATCH_SECONDS]
+    for path in [*ours, *old, *root.glob("mirror/.*")]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def write_atomically(path: Path, text: str) -> None:

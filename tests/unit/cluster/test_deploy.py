@@ -29,7 +29,7 @@ def operator_base() -> dict[str, Any]:
 
 def test_the_operator_overlay_sets_images_and_hub() -> None:
     overlay = deploy.operator_overlay(
-        "../base", "embedding-operator:0.1.0-abc", "embedding-runtime:0.1.0-def", "http://hub"
+        "../base", "embedding-operator:0.1.0-abc", "embedding-runtime:0.1.0-def", "http://hub", "/here"
     )
     assert overlay["resources"] == ["../base"]
     assert overlay["images"] == [
@@ -43,7 +43,7 @@ def test_the_operator_overlay_sets_images_and_hub() -> None:
 
 
 def test_the_operator_patch_meets_the_manifest_that_it_patches(operator_base: dict[str, Any]) -> None:
-    patch = patch_of(deploy.operator_overlay("base", "a:1", "b:1", ""))
+    patch = patch_of(deploy.operator_overlay("base", "a:1", "b:1", "", "/here"))
     assert patch["metadata"]["name"] == operator_base["metadata"]["name"]
     (patched,), (original,) = (
         document["spec"]["template"]["spec"]["containers"] for document in (patch, operator_base)

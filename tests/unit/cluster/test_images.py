@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 
 from e2e.cluster import images
 from e2e.cluster.images import Product
-from e2e.cluster.state import digest
+from e2e.cluster.state import digest, sweep
 
 PRODUCT = Product("thing", "Dockerfile.thing", ("requirements/thing.txt", "code"), "-cpu")
 
@@ -91,6 +93,17 @@ def test_this_machines_certificates_travel_in_the_context_and_do_not_change_the_
     image = images.snapshot(PRODUCT, "base:1", tmp_path / "contexts")
     assert (image.context / images.CA_FILE).read_text() == "a certificate"
     assert image.name == PRODUCT.name("base:1", root)
+
+
+def test_scratch_of_killed_runs_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    kept = ["bin-0123", "models-0123", ".models-young", "mirror"]
+    swept = [".root-fs-x", ".node-image-x", ".go-x", "bin-0123/.building-x", ".models-old", "mirror/.0123.77"]
+    for name in [*kept, *swept]:
+        (tmp_path / name).mkdir(parents=True)
+    os.utime(tmp_path / ".models-old", (0, 0))
+    sweep(tmp_path, now=time.time())
+    assert all((tmp_path / name).exists() for name in kept)
+    assert not any((tmp_path / name).exists() for name in swept)
 
 
 def test_a_digest_sees_contents_names_and_modes(tmp_path: Path) -> None:
