@@ -4,10 +4,12 @@ Only `on.event` and `index` are used: kopf's create, update, timer and daemon ha
 and finalizers of their own. The indexes are the cache that reconciles read.
 """
 
+import asyncio
 from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import kopf
+import structlog
 
 from embedding_operator import api, metrics, naming
 from embedding_operator.api import Body, Key
@@ -22,6 +24,11 @@ _WATCHED = {
     JOB: ("batch", "v1", "jobs"),
 }
 _OWN = (api.GROUP, api.VERSION, api.PLURAL)
+log = structlog.get_logger("embedding_operator.handlers")
+
+AFTER_LIST_SECONDS = 1.0
+"""How long after the first object of a repeated list to look at everything: by then the others have come."""
+
 STALLED_SECONDS = 300.0
 """A queue whose oldest key has waited for so long is not being worked on."""
 
@@ -42,6 +49,10 @@ class IndexCache:
         found = self._of(api.KIND, key)
         return max(found, key=lambda body: body["metadata"]["creationTimestamp"], default=None)
 
+    def keys(self) -> list[Key]:
+        """Returns the keys of all resources that the watches have shown."""
+        return list(self._indexes.get(api.KIND, ()))
+
     def children(self, key: Key) -> Children:
         """See ports.Cache."""
         return {kind: self._of(kind, key) for kind in _WATCHED}
@@ -57,15 +68,55 @@ class IndexCache:
         return [body for body in index[key] if body["metadata"]["uid"] not in self._buried]
 
 
-def registry(
-    cache: IndexCache, enqueue: Callable[[Key], None], oldest: Callable[[], float]
-) -> kopf.OperatorRegistry:
+class Listings:
+    """Notices that a kind was listed again, which is when deletions can have been missed.
+
+    A watch that cannot go on where it stopped (its resource version is too old: the API server was
+    restarted, or out of reach for minutes) starts over with a list. kopf tells what is in the list, and says
+    nothing of what is no longer there. Then every resource has to be looked at in the API server itself.
+    """
+
+    def __init__(self, again: Callable[[], None]) -> None:
+        self._again = again
+        self._seen: set[str] = set()
+        self._due: asyncio.TimerHandle | None = None
+
+    def note(self, kind: str | None, uid: str) -> None:
+        """Takes an event, whose kind is None where it comes from a list. Calls back once for a list."""
+        if kind == "DELETED":
+            self._seen.discard(uid)
+        elif kind is None and uid in self._seen and self._due is None:
+            self._due = asyncio.get_running_loop().call_later(AFTER_LIST_SECONDS, self._call)
+        else:
+            self._seen.add(uid)
+
+    def _call(self) -> None:
+        self._due = None
+        self._again()
+
+
+class Enqueue(Protocol):
+    """Asks for a resource to be reconciled."""
+
+    def __call__(self, key: Key, *, fresh: bool = False) -> None:
+        """fresh: by what the API server says now, not by what the watches have shown."""
+
+
+def registry(cache: IndexCache, enqueue: Enqueue, oldest: Callable[[], float]) -> kopf.OperatorRegistry:
     """Returns kopf's registry with all handlers.
 
     enqueue takes the key of a resource that something happened to; oldest returns how long the queue's oldest
     key has waited, in seconds.
     """
     found = kopf.OperatorRegistry()
+
+    def all_again() -> None:
+        keys = cache.keys()
+        log.info("listed again", resources=len(keys))
+        for key in keys:
+            enqueue(key, fresh=True)
+
+    listings = Listings(all_again)
 
     @kopf.on.startup(registry=found)
     async def bind(**kwargs: Any) -> None:
@@ -88,17 +139,18 @@ def registry(
         return {api.key_of(body): dict(body)}
 
     @kopf.on.event(*_OWN, id="resource", registry=found)
-    async def resource_changed(body: kopf.Body, **_: Any) -> None:
+    async def resource_changed(type: str | None, body: kopf.Body, **_: Any) -> None:
         metrics.WATCH_EVENTS.labels(api.KIND).inc()
+        listings.note(type, body["metadata"]["uid"])
         enqueue(api.key_of(body))
 
     for kind, selector in _WATCHED.items():
-        _watch_children(found, kind, selector, enqueue)
+        _watch_children(found, kind, selector, enqueue, listings)
     return found
 
 
 def _watch_children(
-    found: kopf.OperatorRegistry, kind: str, selector: tuple[str, ...], enqueue: Callable[[Key], None]
+    found: kopf.OperatorRegistry, kind: str, selector: tuple[str, ...], enqueue: Enqueue, listings: Listings
 ) -> None:
     @kopf.index(*selector, id=_index_name(kind), registry=found)
     async def children(body: kopf.Body, **_: Any) -> dict[Key, Body] | None:
@@ -106,8 +158,9 @@ def _watch_children(
         return None if key is None else {key: _kept(kind, body)}
 
     @kopf.on.event(*selector, id=f"{kind}-changed", registry=found)
-    async def child_changed(body: kopf.Body, **_: Any) -> None:
+    async def child_changed(type: str | None, body: kopf.Body, **_: Any) -> None:
         metrics.WATCH_EVENTS.labels(kind).inc()
+        listings.note(type, body["metadata"]["uid"])
         key = _owner(body)
         if key is not None:
             enqueue(key)
@@ -122,6 +175,8 @@ def configure(settings: kopf.OperatorSettings) -> kopf.OperatorSettings:
     settings.scanning.disabled = True  # neither CRDs nor namespaces are watched: no role for them is needed
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 10
+    # after an outage the next attempt is never far; once they are used up the process ends and starts over
+    settings.networking.error_backoffs = (0.5, 1, 2, 3, *[5] * 12)
     settings.watching.connect_timeout = 10
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330

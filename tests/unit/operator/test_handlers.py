@@ -1,5 +1,6 @@
 """kopf's side: which watches are filtered how, what is kept of objects, and what the cache shows."""
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -58,6 +59,29 @@ def test_what_was_buried_is_not_shown_again() -> None:
     assert [job["metadata"]["uid"] for job in found.children(KEY)["Job"]] == ["c"]
 
 
+def test_a_repeated_list_is_noticed_once_and_a_first_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers, "AFTER_LIST_SECONDS", 0.0)
+
+    async def run() -> list[int]:
+        calls: list[int] = []
+        listings = handlers.Listings(lambda: calls.append(1))
+        found = []
+        for events in (
+            [(None, "a"), (None, "b")],  # the first list
+            [("MODIFIED", "a"), ("ADDED", "c"), ("DELETED", "b")],
+            [(None, "a"), (None, "c")],  # again, twice
+            [(None, "a"), (None, "c")],
+            [(None, "b")],  # was told to be gone: not a repetition
+        ):
+            for kind, uid in events:
+                listings.note(kind, uid)
+            await asyncio.sleep(0.01)
+            found.append(len(calls))
+        return found
+
+    assert asyncio.run(run()) == [0, 0, 1, 2, 2]
+
+
 def test_every_kind_has_its_list_of_children() -> None:
     children = handlers.IndexCache().children(KEY)
     assert set(children) == {"PersistentVolumeClaim", "Service", "Pod", "Deployment", "Job"}
@@ -93,7 +117,7 @@ def test_kopf_writes_nothing_and_waits_for_nothing_without_a_bound() -> None:
 
 
 def test_only_events_and_indexes_are_handled() -> None:
-    registry = handlers.registry(handlers.IndexCache(), lambda key: None, lambda: 0.0)
+    registry = handlers.registry(handlers.IndexCache(), lambda key, *, fresh=False: None, lambda: 0.0)
     assert not list(registry._changing.get_all_handlers())
     assert not list(registry._spawning.get_all_handlers())
     assert not list(registry._webhooks.get_all_handlers())
