@@ -62,9 +62,8 @@ def cached(em: EmbeddingModel, state: State, progress: Progress | None, known: F
         case Failed(failure):
             return _failed(em, state, failure)
         case Retrying(failure):
-            return Cached(
-                False, failure.reason, f"{_words(failure)} It is tried again within minutes.", "Waiting"
-            )
+            again = "" if failure.permanent else " It is tried again within minutes."
+            return Cached(False, failure.reason, f"{_words(failure)}{again}", "Waiting")
         case Pending(reason, message):
             return Cached(False, reason, message, "Pending")
         case Running():

@@ -91,12 +91,17 @@ def state(job: Body | None, pods_of_job: Sequence[Body]) -> State:
         return Failed(result or _without_words(job, pods_of_job), failed_at, attempt(job))
     if is_true(job, "Complete"):
         return Lost()
-    live = [pod for pod in pods_of_job if _phase(pod) in ("Pending", "Running", "Unknown")]
+    # a pod counts as running for a moment after its container has ended
+    live = [
+        pod
+        for pod in pods_of_job
+        if _phase(pod) in ("Pending", "Running", "Unknown") and _terminated(pod) is None
+    ]
     if live:
         return _live(live[-1])
     if result is not None:
         return Retrying(result)
-    if pods_of_job and _phase(pods_of_job[-1]) == "Failed":
+    if pods_of_job and (_phase(pods_of_job[-1]) == "Failed" or _terminated(pods_of_job[-1])):
         return Retrying(_without_words(job, pods_of_job))
     return Pending("Pending", "the prefetch Job waits for its pod")
 

@@ -67,6 +67,12 @@ TRANSIENT = samples.error("HubUnreachable", "no route", permanent=False)
         pytest.param(
             job(), [ended(TRANSIENT, 4), pod({"running": {}}, "Running")], Running, id="next attempt"
         ),
+        pytest.param(
+            job(),
+            [pod({"terminated": {"exitCode": 3, "message": json.dumps(PERMANENT)}}, "Running")],
+            Retrying,
+            id="container ended, pod not yet",
+        ),
         pytest.param(job("Failed"), [ended(PERMANENT, 3)], Failed, id="permanent"),
         pytest.param(job("Failed"), [ended(TRANSIENT, 4)], Failed, id="exhausted"),
         pytest.param(job("Failed"), [], Failed, id="failed without a word"),
