@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum
 
 from e2e.cluster.engine import Engine, containers
@@ -97,9 +99,9 @@ class Cluster:
         found = self.condition()
         log.say(f"the cluster is {found.value}")
         if found in (Condition.STOPPED, Condition.UP):
-            if found is Condition.STOPPED:
-                log.run([self.engine.program, "start", *self.nodes()])
             try:
+                if found is Condition.STOPPED:
+                    self._start(log)
                 self._export_kubeconfig()
                 self._await_ready(log)
                 return
@@ -112,6 +114,24 @@ class Cluster:
         """Remove the cluster, however much of it there is."""
         if nodes := self.nodes():
             log.run([self.engine.program, "rm", "--force", "--volumes", *nodes])
+
+    def _start(self, log: Log) -> None:
+        """Start the stopped nodes and wait for a sign of life of each: what the API server says is old."""
+        begun = datetime.now(UTC)
+        log.run([self.engine.program, "start", *self.nodes()])
+        self._export_kubeconfig()
+        path = "jsonpath={range .items[*]}{.spec.renewTime}{'\\n'}{end}"
+        deadline = time.monotonic() + HEALTHY_SECONDS
+        while True:
+            with suppress(CommandError):
+                renewed = self.kubectl("get", "leases", "-n", "kube-node-lease", "-o", path).splitlines()
+                if len(renewed) > WORKERS and all(
+                    datetime.fromisoformat(moment) > begun for moment in renewed
+                ):
+                    return
+            if time.monotonic() > deadline:
+                raise CommandError(f"the nodes give no sign of life {HEALTHY_SECONDS} s after their start")
+            time.sleep(1)
 
     def _create(self, node_image: str, log: Log) -> None:
         self.state.served.mkdir(parents=True, exist_ok=True)

@@ -80,3 +80,6 @@ def _remove_images(engine: Engine, log: Log) -> None:
         listed = answer([engine.program, "images", "--format", "{{.Repository}}:{{.Tag}}", repository])
         if names := listed.splitlines():
             log.run([engine.program, "rmi", "--force", *names])
+        # stages of docker's old builder, which have no names; every stage bears the product's
+        label = f"label=org.opencontainers.image.title={repository}"
+        log.run([engine.program, "image", "prune", "--force", "--filter", label])

@@ -31,6 +31,10 @@ def demonstrate(session: Session) -> None:
     session.runner.run([_models_step(session, ready), _client_step(ready)])
     print(f"\n{ready.cluster.kubectl('get', 'embeddingmodels')}\n")
     print(ready.cluster.kubectl("logs", CLIENT))
+    if ready.hub == "mirror":
+        print(
+            "(the reranker is a tiny one, trained for this project; where the hub answers a known one is used)"
+        )
     print(farewell(ready), flush=True)
     session.summary()
 
@@ -104,7 +108,8 @@ def _await_end(ready: Ready, log: Log) -> None:
 def farewell(ready: Ready) -> str:
     """Return how to go on."""
     state, port = ready.cluster.state, free_port()
-    return f"""Go on:
+    return f"""
+Go on:
   export KUBECONFIG={state.kubeconfig} PATH={state.binaries}:$PATH
   kubectl get em                                    what is served, and where
   kubectl explain em.spec                           what can be said
