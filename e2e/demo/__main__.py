@@ -32,9 +32,7 @@ def demonstrate(session: Session) -> None:
     print(f"\n{ready.cluster.kubectl('get', 'embeddingmodels')}\n")
     print(ready.cluster.kubectl("logs", CLIENT))
     if ready.hub == "mirror":
-        print(
-            "(the reranker is a tiny one, trained for this project; where the hub answers a known one is used)"
-        )
+        print("(a tiny reranker, trained for this project; where the hub answers, a known one is used)")
     print(farewell(ready), flush=True)
     session.summary()
 
