@@ -21,6 +21,7 @@ ANSWERED = (
     "Copying blob",
     "Writing manifest",
 )
+CLIENT_PACKAGES = ("docker-cli",)
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,11 @@ def engine_steps(plan: Plan, state: State) -> list[Step]:
 def install(packages: tuple[str, ...], log: Log) -> None:
     """Install packages with apt."""
     log.run(["apt-get", "update"])
-    command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
+    # newer releases of the distributions have docker's client in a package of its own
+    split = [
+        name for name in CLIENT_PACKAGES if "docker.io" in packages and succeeds(["apt-cache", "show", name])
+    ]
+    command = ["apt-get", "install", "-y", "--no-install-recommends", *packages, *split]
     log.run(command, env={"DEBIAN_FRONTEND": "noninteractive"})
 
 
