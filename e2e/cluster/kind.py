@@ -28,7 +28,7 @@ class Condition(Enum):
     """What is found of a cluster."""
 
     ABSENT = "absent"
-    UNFINISHED = "unfinished"
+    UNFINISHED = "unfinished, or of another cache folder"
     STOPPED = "stopped"
     UP = "up"
 
@@ -167,8 +167,17 @@ class Cluster:
             log.run(self.kubectl_command(*wait))
 
     def _complete(self) -> bool:
-        """Tell whether the mark is there; a stopped container's files can be asked for as well."""
-        return succeeds([self.engine.program, "cp", f"{self._control_plane()}:{MARK}", "-"])
+        """Tell whether the mark is there, and the mounted folder is ours and not of another cache.
+
+        Both can be asked of a stopped container as well.
+        """
+        program, node = self.engine.program, self._control_plane()
+        source = '{{range .Mounts}}{{if eq .Destination "' + MODELS_MOUNT + '"}}{{.Source}}{{end}}{{end}}'
+        try:
+            mounted = answer([program, "inspect", "--format", source, node])
+        except CommandError:
+            return False
+        return mounted == str(self.state.served) and succeeds([program, "cp", f"{node}:{MARK}", "-"])
 
     def _control_plane(self) -> str:
         return f"{self.state.cluster}-control-plane"

@@ -92,10 +92,10 @@ def bytes_needed(cached: Cached) -> int:
     """Return how much free disk the rest will take, as measured, when nothing can be pulled."""
     total = 1 * GIB
     if not cached.cluster:
-        total += 3 * GIB  # three nodes' volumes
+        total += 5 * GIB  # three nodes' volumes
         if not cached.node_image:
             total += 2 * GIB
-            total += 0 if cached.programs else 11 * GIB  # of it 9 are Go's own caches
+            total += 0 if cached.programs else 6 * GIB  # nearly all of it Go's own caches
     total += 0 if cached.base_image else 2 * GIB
     total += 0 if cached.models else 1 * GIB
     return total
