@@ -131,7 +131,7 @@ class Cluster:
                     return
             if time.monotonic() > deadline:
                 raise CommandError(f"the nodes give no sign of life {HEALTHY_SECONDS} s after their start")
-            time.sleep(1)
+            log.pause(1.0)
 
     def _create(self, node_image: str, log: Log) -> None:
         self.state.served.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ class Cluster:
         while not succeeds(self.kubectl_command("get", "--raw=/readyz", "--request-timeout=5s")):
             if time.monotonic() > deadline:
                 raise CommandError(f"the API server is not ready after {HEALTHY_SECONDS} s")
-            time.sleep(1)
+            log.pause(1.0)
         left = f"--timeout={max(30, deadline - time.monotonic()):.0f}s"
         log.run(self.kubectl_command("wait", "--for=condition=Ready", "nodes", "--all", left))
         for namespace in ("kube-system", "local-path-storage"):

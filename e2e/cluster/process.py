@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -96,6 +97,16 @@ class Log:
                     raise CommandError(f"{words[0]} did not end within {timeout:.0f} s") from error
         if status:
             raise CommandError(f"{' '.join([Path(words[0]).name, *words[1:]]):.150}: exit status {status}")
+
+    def pause(self, seconds: float) -> None:
+        """Sleep between two looks at something.
+
+        Raises:
+            CommandError: the run is over, by an interruption or because another step has failed.
+        """
+        time.sleep(seconds)
+        if self._guard.closed:
+            raise CommandError("the run has ended")
 
     def tail(self, lines: int = TAIL_LINES) -> list[str]:
         """Return the last lines that are not empty."""

@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TextIO
 
 from e2e.cluster.process import Log
@@ -47,7 +48,7 @@ class Progress:
 
     def started(self, title: str, log: Log) -> None:
         """Tell that a step begins, and where its log is."""
-        self.say(f"  ... {title} (log: {log.path})")
+        self.say(f"  ... {title} (log: {short(log.path)})")
 
     def tick(self, running: list[Running]) -> None:
         """Show that the steps are alive; called about once a second."""
@@ -69,6 +70,12 @@ class Progress:
         if self._drawn:
             self._stream.write("\r\033[K")
             self._drawn = False
+
+
+def short(path: Path) -> str:
+    """Return a path as one writes it: below one's home from `~` on."""
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
 
 
 def table(rows: list[tuple[str, float, str]]) -> str:

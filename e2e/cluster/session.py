@@ -12,7 +12,7 @@ from e2e.cluster.guard import Guard
 from e2e.cluster.lock import LockTimeoutError, exclusive
 from e2e.cluster.plan import RefusedError
 from e2e.cluster.process import CommandError
-from e2e.cluster.progress import Progress, table
+from e2e.cluster.progress import Progress, short, table
 from e2e.cluster.state import State, sweep
 from e2e.cluster.steps import Runner, StepError
 
@@ -34,7 +34,7 @@ class Session:
         rows = [
             (o.name, o.seconds, "") for o in self.runner.outcomes if o.state == "ran" and o.seconds >= 1.0
         ]
-        total = ("in all", time.monotonic() - self.started, f"(steps: {self.state.timings})")
+        total = ("in all", time.monotonic() - self.started, f"(steps: {short(self.state.timings)})")
         self.progress.say(table([*rows, total]))
 
 

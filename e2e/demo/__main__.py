@@ -11,6 +11,7 @@ from pathlib import Path
 
 from e2e.cluster.bringup import BringUp, Ready
 from e2e.cluster.process import CommandError, Log
+from e2e.cluster.progress import short
 from e2e.cluster.session import Session, conduct
 from e2e.cluster.state import ROOT, State, cache_root, write_atomically
 from e2e.cluster.steps import Step
@@ -48,7 +49,7 @@ def _models_step(session: Session, ready: Ready) -> Step:
             log.say(text)
             session.progress.say(f"      {time.monotonic() - start:4.0f} s  {text}")
 
-        until_ready(ready.cluster, MODELS, say)
+        until_ready(ready.cluster, MODELS, log, say)
 
     return Step(
         "models-ready",
@@ -100,7 +101,7 @@ def _await_end(ready: Ready, log: Log) -> None:
             log.say(ready.cluster.kubectl("describe", "pod", CLIENT))
             log.say(ready.cluster.kubectl("logs", CLIENT))
             raise CommandError(f"the application's pod is {phase}")
-        time.sleep(0.5)
+        log.pause(0.5)
 
 
 def farewell(ready: Ready) -> str:
@@ -108,7 +109,7 @@ def farewell(ready: Ready) -> str:
     state, port = ready.cluster.state, free_port()
     return f"""
 Go on:
-  export KUBECONFIG={state.kubeconfig} PATH={state.binaries}:$PATH
+  export KUBECONFIG={short(state.kubeconfig)} PATH={short(state.binaries)}:$PATH
   kubectl get em                                    what is served, and where
   kubectl explain em.spec                           what can be said
   kubectl port-forward service/minilm {port}:80 &     reach it from here (port {port} is free now)

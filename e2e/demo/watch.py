@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from e2e.cluster.kind import Cluster
-from e2e.cluster.process import CommandError
+from e2e.cluster.process import CommandError, Log
 
 READY_SECONDS = 600.0
 POLL_SECONDS = 0.5
@@ -49,7 +49,7 @@ def _bytes(cache: Object) -> str:
     return f" ({done / 1e6:.0f} of {total / 1e6:.0f} MB)"
 
 
-def until_ready(cluster: Cluster, names: list[str], say: Callable[[str], None]) -> None:
+def until_ready(cluster: Cluster, names: list[str], log: Log, say: Callable[[str], None]) -> None:
     """Wait until all models are ready, saying each change.
 
     Raises:
@@ -70,4 +70,4 @@ def until_ready(cluster: Cluster, names: list[str], say: Callable[[str], None]) 
         if time.monotonic() > deadline:
             late = ", ".join(found.name for found in views if not found.ready)
             raise CommandError(f"not ready within {READY_SECONDS:.0f} s: {late}")
-        time.sleep(POLL_SECONDS)
+        log.pause(POLL_SECONDS)

@@ -132,6 +132,22 @@ def test_an_interrupted_step_is_not_done_and_is_run_again(tmp_path: Path, said: 
     assert made.exists()
 
 
+def test_a_step_that_waits_for_something_ends_with_the_run(runner: Runner) -> None:
+    waiting = threading.Event()
+
+    def wait_for_ever(log: Log) -> None:
+        while True:
+            waiting.set()
+            log.pause(0.01)
+
+    def fail(log: Log) -> None:
+        waiting.wait(10)
+        log.run(["false"])
+
+    with pytest.raises(StepError, match="fails"):
+        runner.run([Step("waits", "waits", wait_for_ever), Step("fails", "fails", fail)])
+
+
 def test_steps_in_a_circle_are_refused(runner: Runner) -> None:
     steps = [Step("a", "a", lambda _: None, needs=("b",)), Step("b", "b", lambda _: None, needs=("a",))]
     with pytest.raises(ValueError, match="circle"):
