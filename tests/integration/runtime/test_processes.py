@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import statistics
 import threading
 import time
 from pathlib import Path
@@ -77,6 +78,19 @@ def test_liveness_answers_while_a_model_loads(tmp_path: Path) -> None:
     assert len(seconds) > 20
     assert max(seconds) < event["seconds"] / 3
     assert statuses <= {("loading", "Loading"), ("loading", "EngineUnavailable")}
+
+
+def test_an_answer_on_a_kept_connection_is_not_held_back(tmp_path: Path) -> None:
+    made.cache(tmp_path, EMBEDDER, COMMIT, made.write_embedder(tmp_path / "small"))
+    with serving(environment(tmp_path, DEFAULT_EMBEDDING_MODEL=EMBEDDER), tmp_path / "log") as server:
+        server.wait_until("ready")
+        seconds = []
+        for _ in range(15):
+            started = time.monotonic()
+            assert server.client.get("/health/live").status_code == 200
+            seconds.append(time.monotonic() - started)
+    # A client acknowledges the head of an answer after 40 ms if nothing else makes it.
+    assert statistics.median(seconds) < 0.03
 
 
 def test_a_killed_engine_fails_its_waiters_at_once_and_comes_back(tmp_path: Path) -> None:
