@@ -115,7 +115,7 @@ def main() -> None:
     (server,) = kubectl.list("pods", f"{OWNED},app.kubernetes.io/component=serving")
     (operator,) = kubectl.within(OPERATOR_NAMESPACE).list("pods")
     result = {
-        "command": "python -m bench.cluster " + " ".join(sys.argv[1:]),
+        "command": " ".join(["python -m bench.cluster", *sys.argv[1:]]),
         "model": MINILM,
         "apply_to_ready_seconds": {"median": statistics.median(colds), "all": colds},
         "scale_from_zero_to_ready_seconds": {"median": statistics.median(warms), "all": warms},
