@@ -171,8 +171,7 @@ def client_pod(image: str) -> Object:
 def scaled_to_zero(kubectl: Kubectl, workload: str) -> Iterator[None]:
     """Stop every pod of a Deployment for a while."""
     kubectl("scale", workload, "--replicas=0")
-    kubectl("wait", "--for=jsonpath={.status.replicas}=0", workload, "--timeout=60s", check=False)
-    kubectl("wait", "--for=delete", "pod", "--all", "--timeout=60s")
+    kubectl.wait("no pods", lambda: not kubectl.list("pods"), 60)
     try:
         yield
     finally:

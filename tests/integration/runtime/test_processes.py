@@ -74,7 +74,7 @@ def test_liveness_answers_while_a_model_loads(tmp_path: Path) -> None:
             assert answer.headers["Retry-After"] == "1"
         (event,) = server.events("model ready")
     # The engine's event loop stands still for all that time; the HTTP process does not.
-    assert event["seconds"] > 1
+    assert event["seconds"] > 0.5
     assert len(seconds) > 20
     assert max(seconds) < event["seconds"] / 3
     assert statuses <= {("loading", "Loading"), ("loading", "EngineUnavailable")}
