@@ -16,8 +16,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-        # Connections inherit it. asyncio sets it only on sockets that it opened itself, and without it the body
-        # of an answer waits for the client's delayed acknowledgement of the head: 40 ms.
+        # Connections inherit it. asyncio sets it only on sockets that it opened itself, and without it the
+        # body of an answer waits for the client's delayed acknowledgement of the head: 40 ms.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listening
     except OSError as error:
