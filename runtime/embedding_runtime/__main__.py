@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from embedding_runtime.errors import AddressInUseError, InternalError, SettingsError
-from embedding_runtime.settings import PrefetchSettings, ServeSettings
+from embedding_runtime.settings import LogFilter, PrefetchSettings, ServeSettings
 from embedding_runtime.telemetry import configure
 
 _USAGE_ERROR = 2
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _serve() -> int:
     try:
         settings = ServeSettings.load()
-        configure(settings.log_level, settings.log_format, process="supervisor")
+        configure(settings.log_filter, settings.log_format, process="supervisor")
         from embedding_runtime.supervisor import serve
 
         return serve(settings)
@@ -38,13 +38,13 @@ def _serve() -> int:
 def _prefetch() -> int:
     from embedding_runtime.prefetch import fail, prefetch
 
-    configure("info", "json", process="prefetch")
+    configure(LogFilter(), "json", process="prefetch")
     try:
         settings = PrefetchSettings.load()
     except SettingsError as error:
         _refuse(error.message)
         return fail(InternalError(error.message), PrefetchSettings.termination_path())
-    configure(settings.log_level, settings.log_format, process="prefetch")
+    configure(settings.log_filter, settings.log_format, process="prefetch")
     return prefetch(settings)
 
 
@@ -53,7 +53,7 @@ def _doctor() -> int:
         settings = ServeSettings.load()
     except SettingsError as error:
         return _refuse(error.message)
-    configure("warning", "text", process="doctor")
+    configure(LogFilter("WARNING"), "text", process="doctor")
     from embedding_runtime.doctor import examine
 
     return examine(settings)

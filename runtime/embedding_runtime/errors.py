@@ -24,14 +24,18 @@ RuntimeFault                     code, permanent, retry_after
 │   ├── InvalidRequestError      JSON, but not what the schema says
 │   ├── UnknownModelError        a model that is not served here
 │   ├── WrongTaskError           an embedding asked of a reranker, or the reverse
+│   ├── AuthenticationError      no API key, or one that is not known
 │   ├── TooManyInputsError       more inputs than one request may hold
 │   ├── RequestTooLargeError     more bytes or tokens than one request may hold
+│   ├── InputTooLongError        an input over the model's limit that must not be cut
 │   └── QueryTooLongError        a query that leaves no room for a document
 ├── ServingError                 the server's state, not the client's mistake
 │   ├── NotReadyError            a model is still loading
 │   ├── LoadFailedError          a model could not be loaded; the message says why
 │   ├── EngineUnavailableError   the engine process is gone or not yet there
+│   ├── OutOfMemoryError         the memory budget or the device has no room for it now
 │   ├── OverloadedError          the queue is full
+│   ├── DeadlineExceededError    not done in the time that the client or the server allows
 │   └── ClientLeftError          nobody waits for the answer any more
 ├── WireError                    a frame between HTTP process and engine breaks the protocol
 └── InternalError                a bug
@@ -198,6 +202,12 @@ class WrongTaskError(RequestError):
     code = "WrongTask"
 
 
+class AuthenticationError(RequestError):
+    """No API key, or one that is not known."""
+
+    code = "Unauthorized"
+
+
 class TooManyInputsError(RequestError):
     """More inputs than one request may hold."""
 
@@ -208,6 +218,12 @@ class RequestTooLargeError(RequestError):
     """More bytes or tokens than one request may hold."""
 
     code = "RequestTooLarge"
+
+
+class InputTooLongError(RequestError):
+    """An input is longer than the model takes, and the request says that it must not be cut."""
+
+    code = "InputTooLong"
 
 
 class QueryTooLongError(RequestError):
@@ -241,10 +257,22 @@ class EngineUnavailableError(ServingError):
     code = "EngineUnavailable"
 
 
+class OutOfMemoryError(ServingError):
+    """The memory budget or the device has no room for it now."""
+
+    code = "OutOfMemory"
+
+
 class OverloadedError(ServingError):
     """The queue is full."""
 
-    code = "Overloaded"
+    code = "Exhausted"
+
+
+class DeadlineExceededError(ServingError):
+    """The answer was not there in the time that the client or the server allows."""
+
+    code = "DeadlineExceeded"
 
 
 class ClientLeftError(ServingError):

@@ -10,13 +10,15 @@ from typing import TextIO
 
 import structlog
 
+from embedding_runtime.settings.filters import PACKAGE, LogFilter
+
 Logger = structlog.stdlib.BoundLogger
 
 # Chatty at info: one line per request to the hub, five per start of a process.
 _QUIETER = ("uvicorn", "httpx", "httpx2", "httpcore", "httpcore2", "filelock", "urllib3")
 
 
-def configure(level: str, log_format: str, *, process: str, stream: TextIO | None = None) -> None:
+def configure(log_filter: LogFilter, log_format: str, *, process: str, stream: TextIO | None = None) -> None:
     """Send every log line of this process to `stream` (stderr), as JSON or as text, tagged with `process`."""
 
     def tagged(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -49,12 +51,14 @@ def configure(level: str, log_format: str, *, process: str, stream: TextIO | Non
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(level.upper())
+    root.setLevel(log_filter.root)
     for name in _QUIETER:
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    for name, level in log_filter.targets.items():
+        logging.getLogger(name).setLevel(level)
 
 
 def logger(name: str) -> Logger:
-    """The logger of one part of the server."""
-    log: Logger = structlog.stdlib.get_logger(name)
+    """The logger of one part of the server: `embedding_runtime.<name>`."""
+    log: Logger = structlog.stdlib.get_logger(f"{PACKAGE}.{name}")
     return log

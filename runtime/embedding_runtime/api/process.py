@@ -34,7 +34,7 @@ def prepare(settings: ServeSettings, listening: socket.socket, engine_socket: st
     config.load()
 
     def serve() -> None:
-        configure(settings.log_level, settings.log_format, process="http")
+        configure(settings.log_filter, settings.log_format, process="http")
         # uvicorn raises the signal that ended it again, after its own handler is gone: then it must not kill.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)

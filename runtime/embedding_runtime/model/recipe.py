@@ -8,14 +8,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Self, cast
 
 from embedding_runtime.errors import CorruptModelError, UnsupportedModelError
+from embedding_runtime.settings import POOLINGS, Task
 
-Task = Literal["embed", "rerank"]
-
-# The order in which sentence-transformers concatenates several poolings.
-POOLINGS = ("cls", "max", "mean", "mean_sqrt_len", "weightedmean", "lasttoken")
 _POOLING_KEYS = {
     "cls": "pooling_mode_cls_token",
     "max": "pooling_mode_max_tokens",

@@ -8,8 +8,9 @@ from pathlib import Path, PurePosixPath
 from embedding_runtime.errors import CorruptModelError, FingerprintMismatchError, TaskMismatchError
 from embedding_runtime.model.fingerprint import fingerprint
 from embedding_runtime.model.graph import read_facts
-from embedding_runtime.model.recipe import Recipe, Task, read_recipe
+from embedding_runtime.model.recipe import Recipe, read_recipe
 from embedding_runtime.registry.cache import Snapshot
+from embedding_runtime.settings import Task
 
 _DOES = {"embed": "gives embeddings", "rerank": "is a reranker"}
 

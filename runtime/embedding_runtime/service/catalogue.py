@@ -9,10 +9,10 @@ from embedding_runtime.errors import (
     UnknownModelError,
     WrongTaskError,
 )
-from embedding_runtime.model.recipe import Task
 from embedding_runtime.registry.reference import ModelRef
 from embedding_runtime.service.configured import Configured
 from embedding_runtime.service.state import EngineState, ModelCard
+from embedding_runtime.settings import Task
 
 _KIND = {"embed": "embedding model", "rerank": "reranking model"}
 _ENDPOINT = {"embed": "/embed", "rerank": "/rerank"}

@@ -4,9 +4,8 @@ processes.
 
 from dataclasses import dataclass
 
-from embedding_runtime.model.recipe import Task
 from embedding_runtime.registry.reference import ModelRef
-from embedding_runtime.settings import ServeSettings
+from embedding_runtime.settings import ServeSettings, Task
 
 
 @dataclass(frozen=True)
@@ -21,6 +20,6 @@ def configured_models(settings: ServeSettings) -> list[Configured]:
     """The default models; an empty name means none."""
     named: list[tuple[str, Task]] = [
         (settings.default_embedding_model, "embed"),
-        (settings.default_reranking_model, "rerank"),
+        (settings.default_reranking_model or "", "rerank"),
     ]
     return [Configured(ModelRef.parse(name), task) for name, task in named if name]

@@ -133,7 +133,7 @@ def main(path: str) -> None:
     """Run the engine until SIGTERM."""
     die_with(os.getppid())
     settings = ServeSettings.load()
-    configure(settings.log_level, settings.log_format, process="engine")
+    configure(settings.log_filter, settings.log_format, process="engine")
     asyncio.run(_main(settings, path))
 
 

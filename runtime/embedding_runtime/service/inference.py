@@ -8,13 +8,12 @@ import numpy as np
 
 from embedding_runtime.engine.backend import Float32, Tokens
 from embedding_runtime.errors import TooManyInputsError
-from embedding_runtime.model.recipe import Task
 from embedding_runtime.service.catalogue import Catalogue, ready_card
 from embedding_runtime.service.client import EngineClient
 from embedding_runtime.service.configured import configured_models
 from embedding_runtime.service.state import EngineState, ModelCard
 from embedding_runtime.service.tokenization import Tokenization
-from embedding_runtime.settings import ServeSettings
+from embedding_runtime.settings import ServeSettings, Task
 
 # Below this many characters tokenising takes less time than handing it to a thread and back.
 _INLINE_CHARACTERS = 2_000

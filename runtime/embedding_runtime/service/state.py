@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from embedding_runtime.model.recipe import Recipe, Task
+from embedding_runtime.model.recipe import Recipe
 from embedding_runtime.model.source import ModelSource
+from embedding_runtime.settings import Task
 
 State = Literal["loading", "ready", "failed"]
 

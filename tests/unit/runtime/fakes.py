@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from embedding_runtime.engine.backend import Float32, Tokens
-from embedding_runtime.model.recipe import Recipe, Task
+from embedding_runtime.model.recipe import Recipe
 from embedding_runtime.registry.reference import ModelRef
 from embedding_runtime.service.configured import Configured
 from embedding_runtime.service.state import ModelCard
+from embedding_runtime.settings import Task
 
 EMBEDDER = Configured(ModelRef("org/embedder"), "embed")
 RERANKER = Configured(ModelRef("org/reranker"), "rerank")

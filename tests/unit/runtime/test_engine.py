@@ -11,7 +11,8 @@ from embedding_runtime.engine.pooling import normalize, pool
 from embedding_runtime.engine.providers import CPU, CUDA, choose
 from embedding_runtime.engine.threads import cpu_limit, thread_count
 from embedding_runtime.errors import CorruptModelError, ProviderUnavailableError
-from embedding_runtime.model.recipe import POOLINGS, read_recipe
+from embedding_runtime.model.recipe import read_recipe
+from embedding_runtime.settings import POOLINGS
 from tests.unit.runtime import made
 
 # One text of two tokens, padded to three; and one of three.

@@ -24,7 +24,7 @@ def test_the_module_says_where_every_error_stands() -> None:
 
 
 def test_an_error_comes_back_from_its_code() -> None:
-    found = errors.fault("Overloaded", "full", 3)
+    found = errors.fault("Exhausted", "full", 3)
     assert isinstance(found, errors.OverloadedError)
     assert (found.message, found.retry_after) == ("full", 3)
 

@@ -22,7 +22,7 @@ def test_the_documented_defaults_hold() -> None:
     assert (settings.api_host, settings.api_port, settings.api_workers) == ("0.0.0.0", 8090, 4)
     assert settings.shutdown_timeout_secs == 30
     assert settings.default_embedding_model == "BAAI/bge-small-en-v1.5"
-    assert settings.default_reranking_model == ""
+    assert settings.default_reranking_model is None
     assert (settings.max_embedding_batch_size, settings.max_reranking_batch_size) == (256, 64)
     assert settings.ort_execution_provider == "auto"
 
@@ -58,7 +58,7 @@ def test_the_token_is_read_under_both_names_and_never_shown(
         ("API_WORKERS", "0", "greater than or equal to 1"),
         ("SHUTDOWN_TIMEOUT_SECS", "soon", "a valid number"),
         ("ORT_EXECUTION_PROVIDER", "tpu", "'auto', 'cpu' or 'cuda'"),
-        ("LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
+        ("LOG_LEVEL", "loud", "off, error, warn, info"),
         ("HF_HUB_OFFLINE", "perhaps", "1, 0, true, false"),
         ("HF_ENDPOINT", "ftp://hub", "an http:// or https:// address"),
         ("DEFAULT_EMBEDDING_MODEL", "two words", "a model id such as"),

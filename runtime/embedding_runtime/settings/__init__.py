@@ -1,0 +1,29 @@
+"""Every setting, read from the environment once, and what is allowed for each. No other module reads the
+environment.
+
+Not here: what the machine looks like (engine/threads.py) and what the cache holds (registry/cache.py).
+"""
+
+from embedding_runtime.settings.environment import HubSettings
+from embedding_runtime.settings.filters import LogFilter, parse_filter
+from embedding_runtime.settings.models_file import POOLINGS, ModelEntry, Precision, Task
+from embedding_runtime.settings.prefetch import PrefetchSettings
+from embedding_runtime.settings.serve import (
+    DEFAULT_EMBEDDING_MODEL,
+    DEFAULT_RERANKING_MODEL,
+    ServeSettings,
+)
+
+__all__ = [
+    "DEFAULT_EMBEDDING_MODEL",
+    "DEFAULT_RERANKING_MODEL",
+    "POOLINGS",
+    "HubSettings",
+    "LogFilter",
+    "ModelEntry",
+    "Precision",
+    "PrefetchSettings",
+    "ServeSettings",
+    "Task",
+    "parse_filter",
+]

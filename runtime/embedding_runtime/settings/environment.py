@@ -1,0 +1,138 @@
+"""What all settings have in common: reading the environment, telling a mistake; the hub and the logs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from embedding_runtime.errors import SettingsError
+from embedding_runtime.settings import filters
+from embedding_runtime.settings.filters import LogFilter, parse_filter
+
+# Where an empty value says something: it means "no model", not "the default".
+_EMPTY_IS_A_VALUE = frozenset({"DEFAULT_EMBEDDING_MODEL", "DEFAULT_RERANKING_MODEL"})
+
+# What a mistake's line says is allowed, for the fields whose type does not say it.
+_ALLOWED = {
+    "ALLOWED_MODELS": "glob patterns of model ids, separated by commas, such as BAAI/*",
+    "DEFAULT_EMBEDDING_MODEL": "a model id such as BAAI/bge-small-en-v1.5 or id@revision; empty for none",
+    "DEFAULT_RERANKING_MODEL": "a model id such as BAAI/bge-reranker-base or id@revision; empty for none",
+    "MODEL_ID": "a model id such as BAAI/bge-small-en-v1.5",
+    "MODEL_FILE": "a path inside the repository that ends in .onnx",
+    "EXPECTED_FINGERPRINT": "64 hexadecimal digits",
+    "HF_ENDPOINT": "an http:// or https:// address",
+    "HF_HUB_OFFLINE": "1, 0, true, false, yes, no, on or off",
+    "ALLOW_CPU_FALLBACK": "1, 0, true, false, yes, no, on or off",
+    "LOG_LEVEL": filters.ALLOWED,
+    "RUST_LOG": filters.ALLOWED,
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "an http:// or https:// address such as http://localhost:4317",
+}
+
+
+class Environment(BaseSettings):
+    """Reads nothing but the environment; an empty variable is an unset one, except where empty means none."""
+
+    model_config = SettingsConfigDict(
+        case_sensitive=True, extra="ignore", frozen=True, populate_by_name=False
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  the base class fixes the signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """No .env file and no secrets folder: what is set is what `env` shows."""
+        return init_settings, env_settings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if value != "" or name in _EMPTY_IS_A_VALUE}
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings as the environment has them.
+
+        Raises SettingsError with one line per mistake: variable, value, what is allowed.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            raise SettingsError([_mistake(entry) for entry in error.errors()]) from None
+
+
+class HubSettings(Environment):
+    """The model hub and its cache, as huggingface_hub names these variables, and how to log."""
+
+    hf_home: Path = Field(
+        Path("~/.cache/huggingface"),
+        alias="HF_HOME",
+        description="the hub client's folder, models are cached in its `hub`; may be read-only",
+    )
+    hf_hub_cache: Path | None = Field(
+        None, alias="HF_HUB_CACHE", description="the models' folder itself, where it is not `$HF_HOME/hub`"
+    )
+    hf_endpoint: Annotated[str, Field(pattern=r"^https?://.+")] = Field(
+        "https://huggingface.co", alias="HF_ENDPOINT", description="address of the hub or of a mirror of it"
+    )
+    hf_token: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),
+        description="for gated and private models; sent to `HF_ENDPOINT` only",
+    )
+    hf_hub_offline: bool = Field(
+        False, alias="HF_HUB_OFFLINE", description="touch no network; serve what the cache holds"
+    )
+    log_level: str | None = Field(
+        None,
+        alias="LOG_LEVEL",
+        description="a level, or filters as `RUST_LOG` has them; goes before `RUST_LOG`; unset: `info`",
+    )
+    rust_log: str | None = Field(
+        None,
+        alias="RUST_LOG",
+        description="filters: `info,embedding_inference_api=debug`, also `...::api`, `...::access`, ...",
+    )
+    log_format: Literal["json", "text"] = Field(
+        "json", alias="LOG_FORMAT", description="one JSON object or one line of text for each event"
+    )
+
+    @field_validator("log_level", "rust_log")
+    @classmethod
+    def _check_filter(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_filter(value)
+        return value
+
+    @property
+    def log_filter(self) -> LogFilter:
+        """Which events are logged."""
+        return parse_filter(self.log_level or self.rust_log or "info")
+
+    @property
+    def cache_dir(self) -> Path:
+        """The folder with `models--<org>--<name>`, as every hub client lays it out."""
+        return (self.hf_hub_cache or self.hf_home / "hub").expanduser()
+
+    @property
+    def token(self) -> str | None:
+        """The hub token in clear. For the hub client only; never for a log line."""
+        return self.hf_token.get_secret_value() if self.hf_token else None
+
+
+def _mistake(entry: Any) -> str:
+    """One line for one pydantic error: variable=value: what is allowed."""
+    if not entry["loc"]:
+        return str(entry["ctx"]["error"])
+    name = str(entry["loc"][0])
+    if entry["type"] == "missing":
+        return f"{name} is not set: {_ALLOWED.get(name, 'required')}"
+    shown = "***" if "TOKEN" in name and "TOKENS" not in name else entry["input"]
+    told = entry["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return f"{name}={shown}: allowed is {_ALLOWED.get(name) or told.partition(', unable')[0]}"
