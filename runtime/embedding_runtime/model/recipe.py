@@ -31,6 +31,17 @@ _FALLBACK_MAX_TOKENS = 512
 
 
 @dataclass(frozen=True)
+class Overrides:
+    """What MODELS_CONFIG says otherwise than the repository; None means as the repository says."""
+
+    max_length: int | None = None
+    pooling: tuple[str, ...] | None = None
+    normalize: bool | None = None
+    prompts: tuple[tuple[str, str], ...] | None = None
+    default_prompt_name: str | None = None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How texts become tokens and token vectors become one vector.
 
