@@ -12,7 +12,7 @@ from embedding_runtime.engine.onnx_backend import usable_providers
 from embedding_runtime.engine.providers import choose
 from embedding_runtime.engine.threads import cpu_limit, thread_count
 from embedding_runtime.errors import AddressInUseError, RuntimeFault
-from embedding_runtime.registry.cache import cached_models, find
+from embedding_runtime.registry.cache import cached, find
 from embedding_runtime.service.configured import configured_models
 from embedding_runtime.settings import ServeSettings
 
@@ -53,8 +53,8 @@ def _cache(settings: ServeSettings) -> Iterator[str]:
         return
     writable = "writable" if os.access(folder, os.W_OK) else f"not writable for uid {os.getuid()}"
     yield f"{folder}: {writable}, {shutil.disk_usage(folder).free >> 20} MiB free"
-    for name in cached_models(folder):
-        yield f"model {name}"
+    for model in cached(folder):
+        yield f"model {model.id}"
 
 
 def _problems(settings: ServeSettings) -> Iterator[str]:

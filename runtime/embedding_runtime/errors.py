@@ -8,7 +8,7 @@ RuntimeFault                     code, permanent, retry_after
 │   ├── RevisionNotFoundError    the repository has no such branch, tag or commit
 │   ├── AccessDeniedError        401, 403, gated
 │   ├── NotCachedError           offline, and the cache does not hold it
-│   ├── CorruptModelError        a file of it is missing or cannot be read
+│   ├── CorruptModelError        a file of it is missing, damaged or unreadable
 │   ├── UnsupportedModelError    no ONNX file, a head or module that is not served
 │   ├── TaskMismatchError        asked for one task, the model does another
 │   ├── FingerprintMismatchError what was loaded is not what was expected
@@ -41,7 +41,7 @@ RuntimeFault                     code, permanent, retry_after
 └── InternalError                a bug
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 
@@ -105,9 +105,19 @@ class NotCachedError(ModelError):
 
 
 class CorruptModelError(ModelError):
-    """A file of the model is missing or cannot be read."""
+    """A file of the model is missing, is damaged or cannot be read.
+
+    `damaged`: the paths inside the repository of files that are not what the hub says; fetching them again
+    would help.
+    """
 
     code = "CorruptModel"
+
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, damaged: Iterable[str] = ()
+    ) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.damaged = tuple(damaged)
 
 
 class UnsupportedModelError(ModelError):

@@ -23,6 +23,10 @@ def fingerprint(folder: Path, weights: Sequence[str], recipe: Recipe) -> str:
     """
     settings = recipe.to_json()
     del settings["tokenizer"], settings["assumed"]
+    # A prompt without text changes no vector, and fingerprints from before there were prompts stay.
+    settings["prompts"] = {name: text for name, text in recipe.prompts if text}
+    if not settings["prompts"]:
+        del settings["prompts"]
     content = {
         "format": _FORMAT,
         "weights": [file_digest(folder / name) for name in weights],

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self, cast
 
-from embedding_runtime.errors import CorruptModelError, UnsupportedModelError
+from embedding_runtime.errors import CorruptModelError, ModelError, UnsupportedModelError
 from embedding_runtime.settings import POOLINGS, Task
 
 _POOLING_KEYS = {
@@ -41,12 +41,16 @@ class Overrides:
     default_prompt_name: str | None = None
 
 
+_AS_IT_IS = Overrides()
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How texts become tokens and token vectors become one vector.
 
-    `pooling` is empty for a cross-encoder. `max_tokens` counts special tokens. `assumed` says that the
-    repository gave no pooling, so sentence-transformers' default was taken.
+    `pooling` is empty for a cross-encoder. `max_tokens` counts special tokens. `prompts` are name and text of
+    what may go before a text, `prompt` the text that goes there unasked. `assumed` says that the repository
+    gave no pooling, so sentence-transformers' default was taken.
     """
 
     task: Task
@@ -58,6 +62,7 @@ class Recipe:
     lower_case: bool = False
     prompt: str = ""
     assumed: bool = False
+    prompts: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the wire and the fingerprint."""
@@ -66,14 +71,15 @@ class Recipe:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`."""
-        return cls(**{**values, "pooling": tuple(values["pooling"])})
+        prompts = tuple((name, text) for name, text in values.get("prompts", ()))
+        return cls(**{**values, "pooling": tuple(values["pooling"]), "prompts": prompts})
 
 
-def read_recipe(folder: Path, model: str) -> Recipe:
-    """The recipe of the repository in `folder`; `model` names it in messages.
+def read_recipe(folder: Path, model: str, overrides: Overrides = _AS_IT_IS) -> Recipe:
+    """The recipe of the repository in `folder`, with what is said otherwise; `model` names it in messages.
 
-    Raises UnsupportedModelError for a head or module that is not served, CorruptModelError for unreadable
-    files.
+    Raises UnsupportedModelError for a head or module that is not served and for an override that the model
+    cannot follow, CorruptModelError for unreadable files.
     """
     modules = _modules(folder, model)
     transformer = folder / _path(modules, "Transformer")
@@ -86,20 +92,45 @@ def read_recipe(folder: Path, model: str) -> Recipe:
     name = tokenizer.relative_to(folder).as_posix()
     if _is_classifier(config):
         _check_one_label(config, model)
+        _check_reranker_overrides(overrides, model)
         limit = _max_tokens(None, config, tokenizer_config)
+        limit = _limited(overrides.max_length, limit, config, model)
         return Recipe(task="rerank", tokenizer=name, max_tokens=limit, pad_id=pad_id)
     bert = _sentence_bert(transformer, model)
+    limit = _max_tokens(bert.get("max_seq_length"), config, tokenizer_config)
+    prompts, prompt = _prompts(_json(folder / "config_sentence_transformers.json", model), overrides, model)
     return Recipe(
         task="embed",
         tokenizer=name,
-        max_tokens=_max_tokens(bert.get("max_seq_length"), config, tokenizer_config),
+        max_tokens=_limited(overrides.max_length, limit, config, model),
         pad_id=pad_id,
-        pooling=_pooling(folder / _path(modules, "Pooling"), model) if modules else ("mean",),
-        normalize="Normalize" in modules,
+        pooling=_chosen_pooling(folder, modules, overrides.pooling, model),
+        normalize="Normalize" in modules if overrides.normalize is None else overrides.normalize,
         lower_case=bool(bert.get("do_lower_case", False)),
-        prompt=_default_prompt(_json(folder / "config_sentence_transformers.json", model)),
-        assumed=not modules,
+        prompt=prompt,
+        assumed=not modules and overrides.pooling is None,
+        prompts=prompts,
     )
+
+
+def read_task(folder: Path) -> Task | None:
+    """What the model in `folder` does, by its small files alone; None where it cannot be served.
+
+    Cheap enough for a listing of the whole cache, so it does not look into the weights: loading may still
+    find that they are damaged. Raises nothing.
+    """
+    try:
+        modules = _modules(folder, folder.name)
+        transformer = folder / _path(modules, "Transformer")
+        if not (transformer / "tokenizer.json").is_file() or not any(folder.rglob("*.onnx")):
+            return None
+        config = _json(transformer / "config.json", folder.name)
+        if not _is_classifier(config):
+            return "embed"
+        _check_one_label(config, folder.name)
+    except (ModelError, KeyError, TypeError, ValueError, AttributeError, OSError):
+        return None
+    return "rerank"
 
 
 def _json(path: Path, model: str) -> dict[str, Any]:
@@ -166,19 +197,68 @@ def _sentence_bert(folder: Path, model: str) -> dict[str, Any]:
     return {}
 
 
-def _default_prompt(config: Mapping[str, Any]) -> str:
-    name = config.get("default_prompt_name")
-    return str((config.get("prompts") or {}).get(name, "")) if name else ""
+def _prompts(
+    config: Mapping[str, Any], overrides: Overrides, model: str
+) -> tuple[tuple[tuple[str, str], ...], str]:
+    """Every prompt, the repository's and then those of MODELS_CONFIG, and the text of the default one."""
+    own = {str(name): str(text or "") for name, text in (config.get("prompts") or {}).items()}
+    prompts = {**own, **dict(overrides.prompts or ())}
+    name = overrides.default_prompt_name
+    if name is not None and name not in prompts:
+        raise UnsupportedModelError(
+            f"{model} has no prompt {name!r} for default_prompt_name; it has: {', '.join(prompts) or 'none'}"
+        )
+    # A repository's own default that names nothing means none, as for sentence-transformers.
+    return tuple(prompts.items()), prompts.get(name or str(config.get("default_prompt_name") or ""), "")
+
+
+def _chosen_pooling(
+    folder: Path, modules: Mapping[str, str], wanted: tuple[str, ...] | None, model: str
+) -> tuple[str, ...]:
+    if wanted is not None:
+        return tuple(mode for mode in POOLINGS if mode in wanted)
+    return _pooling(folder / _path(modules, "Pooling"), model) if modules else ("mean",)
+
+
+def _check_reranker_overrides(overrides: Overrides, model: str) -> None:
+    given = {
+        "pooling": overrides.pooling,
+        "normalize": overrides.normalize,
+        "prompts": overrides.prompts,
+        "default_prompt_name": overrides.default_prompt_name,
+    }
+    if named := [name for name, value in given.items() if value is not None]:
+        raise UnsupportedModelError(
+            f"{model} is a reranker, for which MODELS_CONFIG cannot set {', '.join(named)}"
+        )
 
 
 def _max_tokens(stated: object, config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) -> int:
     """The stated limit, else the tokenizer's; never more than the model has positions for."""
-    positions = config.get("max_position_embeddings")
-    if isinstance(positions, int) and config.get("model_type") in _OFFSET_POSITIONS:
-        positions -= int(config.get("pad_token_id") or 0) + 1
-    candidates = [stated if isinstance(stated, int) else tokenizer_config.get("model_max_length"), positions]
+    own = stated if isinstance(stated, int) else tokenizer_config.get("model_max_length")
+    candidates = [own, _positions(config)]
     limits = [int(value) for value in candidates if isinstance(value, int | float) and 0 < value < _NO_LIMIT]
     return min(limits, default=_FALLBACK_MAX_TOKENS)
+
+
+def _limited(wanted: int | None, own: int, config: Mapping[str, Any], model: str) -> int:
+    """The limit that MODELS_CONFIG wants, which may be over the repository's, not over the positions."""
+    positions = _positions(config)
+    if wanted is not None and positions is not None and wanted > positions:
+        raise UnsupportedModelError(
+            f"{model}: max_length {wanted} is more than the {positions} positions that the model has"
+        )
+    return own if wanted is None else wanted
+
+
+def _positions(config: Mapping[str, Any]) -> int | None:
+    """How many tokens the model has positions for, where its configuration says so."""
+    positions = config.get("max_position_embeddings")
+    if not isinstance(positions, int) or positions <= 0:
+        return None
+    if config.get("model_type") in _OFFSET_POSITIONS:
+        positions -= int(config.get("pad_token_id") or 0) + 1
+    return positions
 
 
 def _pad_id(config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> int:

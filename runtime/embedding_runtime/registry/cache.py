@@ -3,12 +3,20 @@
 <cache>/models--org--name/{refs/<revision>, snapshots/<commit>/<file>, blobs/<hash>}; snapshots hold links.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedding_runtime.errors import CorruptModelError, NotCachedError
+from embedding_runtime.errors import CorruptModelError, ModelNotFoundError, NotCachedError
 from embedding_runtime.registry.files import needed
 from embedding_runtime.registry.reference import ModelRef
+from embedding_runtime.settings import Precision
+
+# The commit of a model that comes from a local folder.
+LOCAL = "local"
+
+_COMMIT = re.compile(r"[\w.-]+")
+_PREFETCH = "python -m embedding_runtime prefetch"
 
 
 @dataclass(frozen=True)
@@ -27,46 +35,120 @@ class Snapshot:
         return sum((self.folder / name).stat().st_size for name in self.files)
 
 
-def find(cache_dir: Path, ref: ModelRef, graph: str | None) -> Snapshot:
+def find(cache_dir: Path, ref: ModelRef, graph: str | None, precision: Precision = "auto") -> Snapshot:
     """The cached snapshot of `ref`.
 
     Raises NotCachedError when it is not there, CorruptModelError when links point nowhere,
     UnsupportedModelError when its files are no model that can be served.
     """
     home = cache_dir / ref.cache_name
+    if not ref.is_safe:
+        raise NotCachedError(_missing(cache_dir, ref))
     commit = ref.revision if ref.is_pinned else _commit(home, ref)
     folder = home / "snapshots" / commit
     if not folder.is_dir():
         raise NotCachedError(_missing(cache_dir, ref))
-    names = sorted(
+    chosen, files = needed(_names(folder), graph, str(ref), precision)
+    if lost := [name for name in files if not (folder / name).exists()]:
+        raise CorruptModelError(
+            f"{ref}: {', '.join(lost)} is a link to nothing in {folder}; fetch the model again with "
+            f"`{_PREFETCH} {ref}`",
+            damaged=lost,
+        )
+    return Snapshot(ref, commit, folder, chosen, tuple(files))
+
+
+def find_folder(folder: Path, name: str, graph: str | None, precision: Precision = "auto") -> Snapshot:
+    """The snapshot that a local folder is; its commit is `local`.
+
+    Raises ModelNotFoundError when it is not there, UnsupportedModelError.
+    """
+    if not folder.is_dir():
+        raise ModelNotFoundError(f"404: {name} is to come from the folder {folder}, which does not exist")
+    chosen, files = needed(_names(folder), graph, name, precision)
+    return Snapshot(ModelRef(name), LOCAL, folder, chosen, tuple(files))
+
+
+def _names(folder: Path) -> list[str]:
+    """Every file of a snapshot, also those that are links to nothing."""
+    return sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
         if path.is_symlink() or path.is_file()
     )
-    chosen, files = needed(names, graph, str(ref))
-    for name in files:
-        if not (folder / name).exists():
-            raise CorruptModelError(
-                f"{ref}: {name} is a link to nothing in {folder}; remove the folder and fetch again"
-            )
-    return Snapshot(ref, commit, folder, chosen, tuple(files))
 
 
 def _commit(home: Path, ref: ModelRef) -> str:
     try:
-        return (home / "refs" / ref.revision).read_text(encoding="ascii").strip()
-    except OSError:
-        raise NotCachedError(_missing(home.parent, ref)) from None
+        commit = (home / "refs" / ref.revision).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        commit = ""
+    if not _COMMIT.fullmatch(commit):
+        raise NotCachedError(_missing(home.parent, ref))
+    return commit
 
 
 def _missing(cache_dir: Path, ref: ModelRef) -> str:
     return (
         f"{ref.id} at revision {ref.revision} is not in the cache {cache_dir}; fetch it with "
-        "`python -m embedding_runtime prefetch`, or allow the network (HF_HUB_OFFLINE=0)"
+        f"`{_PREFETCH} {ref}`, or allow the network (HF_HUB_OFFLINE=0)"
     )
 
 
-def cached_models(cache_dir: Path) -> list[str]:
-    """The ids of every model that has a snapshot in the cache, sorted."""
-    folders = cache_dir.glob("models--*/snapshots/*")
-    return sorted({path.parent.parent.name.removeprefix("models--").replace("--", "/") for path in folders})
+@dataclass(frozen=True)
+class CachedRevision:
+    """One commit of a model in the cache. `names`: the branches and tags that mean it, sorted."""
+
+    commit: str
+    names: tuple[str, ...]
+    folder: Path
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Its files as paths inside the repository, links to nothing included."""
+        return tuple(_names(self.folder))
+
+    @property
+    def bytes(self) -> int:
+        """The size of its files; what is a link to nothing counts nothing."""
+        paths = (self.folder / name for name in self.files)
+        return sum(path.stat().st_size for path in paths if path.exists())
+
+
+@dataclass(frozen=True)
+class CachedModel:
+    """A model of which the cache holds at least one commit."""
+
+    id: str
+    revisions: tuple[CachedRevision, ...]
+
+
+def cached(cache_dir: Path) -> list[CachedModel]:
+    """Every model that has a snapshot in the cache, by id; empty where there is no cache.
+
+    Tells what lies there, not whether it is complete or can be served. Raises nothing: what cannot be read
+    is not there.
+    """
+    models = []
+    for home in sorted(cache_dir.glob("models--*")):
+        names = _references(home)
+        revisions = tuple(
+            CachedRevision(folder.name, tuple(sorted(names.get(folder.name, ()))), folder)
+            for folder in sorted(home.glob("snapshots/*"))
+            if folder.is_dir()
+        )
+        if revisions:
+            models.append(CachedModel(home.name.removeprefix("models--").replace("--", "/"), revisions))
+    return models
+
+
+def _references(home: Path) -> dict[str, list[str]]:
+    """Commit to the branches and tags that mean it."""
+    found: dict[str, list[str]] = {}
+    for path in (home / "refs").rglob("*"):
+        try:
+            commit = path.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            continue
+        found.setdefault(commit, []).append(path.relative_to(home / "refs").as_posix())
+    return found

@@ -4,8 +4,24 @@ import re
 from collections.abc import Iterable
 
 from embedding_runtime.errors import UnsupportedModelError
+from embedding_runtime.settings import Precision
 
-_DEFAULT_GRAPHS = ("onnx/model.onnx", "model.onnx")
+# Where exporters put each precision, best first: transformers.js and optimum, then sentence-transformers,
+# whose quantised files differ by the CPU they are best on and run on every one.
+_GRAPHS = {
+    "auto": ("model.onnx",),
+    "fp32": ("model.onnx",),
+    "fp16": ("model_fp16.onnx", "model_float16.onnx"),
+    "int8": (
+        "model_int8.onnx",
+        "model_quantized.onnx",
+        "model_uint8.onnx",
+        "model_quint8_avx2.onnx",
+        "model_qint8_avx512_vnni.onnx",
+        "model_qint8_avx512.onnx",
+        "model_qint8_arm64.onnx",
+    ),
+}
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".h5", ".msgpack")
 
 # The configuration that says how to tokenise, pool and normalise; also inside sentence-transformers' module
@@ -17,25 +33,29 @@ _CONFIGURATION = re.compile(
 )
 
 
-def graph_file(names: Iterable[str], wanted: str | None, model: str) -> str:
-    """The ONNX file to serve: the one asked for, else onnx/model.onnx, else model.onnx.
+def graph_file(names: Iterable[str], wanted: str | None, model: str, precision: Precision = "auto") -> str:
+    """The ONNX file to serve: the one asked for, else that of the precision, in `onnx/` before the top.
 
     Raises UnsupportedModelError that says what the repository holds instead.
     """
     present = set(names)
+    others = ", ".join(sorted(name for name in present if name.endswith(".onnx")))
     if wanted:
         if wanted in present:
             return wanted
-        others = ", ".join(sorted(name for name in present if name.endswith(".onnx"))) or "none"
-        raise UnsupportedModelError(f"{model} has no file {wanted}; its ONNX files: {others}")
-    for name in _DEFAULT_GRAPHS:
+        raise UnsupportedModelError(f"{model} has no file {wanted}; its ONNX files: {others or 'none'}")
+    for name in (f"{folder}{file}" for file in _GRAPHS[precision] for folder in ("onnx/", "")):
         if name in present:
             return name
-    others = ", ".join(sorted(name for name in present if name.endswith(".onnx")))
+    if others and precision != "auto":
+        raise UnsupportedModelError(
+            f"{model} has no file of precision {precision} under a usual name; choose one of its files with "
+            f"file: {others}"
+        )
     if others:
         raise UnsupportedModelError(
             f"{model} has neither onnx/model.onnx nor model.onnx; choose one of its files with MODEL_FILE: "
-            f"{others}"
+            f"{others} (or with file or precision in MODELS_CONFIG)"
         )
     weights = ", ".join(sorted(name for name in present if name.endswith(_WEIGHTS))) or "no weights"
     raise UnsupportedModelError(
@@ -50,14 +70,16 @@ def external_data(names: Iterable[str], graph: str) -> list[str]:
     return sorted(name for name in names if pattern.fullmatch(name))
 
 
-def needed(names: Iterable[str], wanted: str | None, model: str) -> tuple[str, list[str]]:
+def needed(
+    names: Iterable[str], wanted: str | None, model: str, precision: Precision = "auto"
+) -> tuple[str, list[str]]:
     """The graph, and every file to have: graph, its external data, the configuration. Other precisions are
     left.
 
     Raises UnsupportedModelError.
     """
     present = sorted(set(names))
-    graph = graph_file(present, wanted, model)
+    graph = graph_file(present, wanted, model, precision)
     if not any(name.rpartition("/")[2] == "tokenizer.json" for name in present):
         raise UnsupportedModelError(f"{model} has no tokenizer.json")
     configuration = [name for name in present if _CONFIGURATION.fullmatch(name)]

@@ -25,6 +25,11 @@ class ModelRef:
         return _COMMIT.fullmatch(self.revision) is not None
 
     @property
+    def is_safe(self) -> bool:
+        """Whether the revision can be a path inside the repository's folder."""
+        return not self.revision.startswith("/") and ".." not in self.revision.split("/")
+
+    @property
     def cache_name(self) -> str:
         """The folder's name in the hub's cache layout."""
         return "models--" + self.id.replace("/", "--")

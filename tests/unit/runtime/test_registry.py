@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from embedding_runtime.errors import CorruptModelError, NotCachedError, UnsupportedModelError
-from embedding_runtime.registry.cache import cached_models, find
+from embedding_runtime.registry.cache import cached, find
 from embedding_runtime.registry.files import external_data, graph_file, needed
 from embedding_runtime.registry.reference import ModelRef
 from tests.unit.runtime import made
@@ -120,5 +120,9 @@ def test_a_link_to_nothing_is_told(tmp_path: Path) -> None:
 
 
 def test_the_cache_lists_what_it_holds(tmp_path: Path) -> None:
-    assert cached_models(_cached(tmp_path)) == ["org/name"]
-    assert cached_models(tmp_path / "nowhere") == []
+    (model,) = cached(_cached(tmp_path))
+    (revision,) = model.revisions
+    assert (model.id, revision.commit, revision.names) == ("org/name", COMMIT, ("main",))
+    assert "onnx/model.onnx_data" in revision.files
+    assert revision.bytes == sum(path.stat().st_size for path in revision.folder.rglob("*") if path.is_file())
+    assert cached(tmp_path / "nowhere") == []
