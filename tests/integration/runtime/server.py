@@ -35,6 +35,7 @@ def environment(home: Path, **variables: str) -> dict[str, str]:
         "API_WORKERS": "1",
         "ORT_EXECUTION_PROVIDER": "cpu",
         "DEFAULT_EMBEDDING_MODEL": "",
+        "DRAIN_DELAY_SECS": "0",
         "LOG_FORMAT": "json",
         **variables,
     }
