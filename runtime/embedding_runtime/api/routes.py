@@ -39,7 +39,7 @@ router = APIRouter()
 async def embed(body: EmbedRequest, request: Request) -> Response:
     """One vector per input text, in the order of the inputs."""
     inference = _inference(request)
-    label = inference.catalogue.label(body.model, "embed")
+    label = inference.label(body.model, "embed")
     with _measured(metrics.EMBED_REQUESTS, metrics.EMBED_SECONDS, label):
         answer = await _while_connected(request, inference.embed(body.texts, body.model))
         metrics.EMBED_ITEMS.labels(label).inc(len(answer.rows))
@@ -55,11 +55,11 @@ async def embed(body: EmbedRequest, request: Request) -> Response:
 async def rerank(body: RerankRequest, request: Request) -> Response:
     """The documents, best first, each with a score between 0 and 1."""
     inference = _inference(request)
-    label = inference.catalogue.label(body.model, "rerank")
+    label = inference.label(body.model, "rerank")
     with _measured(metrics.RERANK_REQUESTS, metrics.RERANK_SECONDS, label):
         answer = await _while_connected(request, inference.rerank(body.query, body.documents, body.model))
         results: list[dict[str, Any]] = [
-            {"index": index, "score": score} for index, score in answer.ranked[: body.top_n]
+            {"index": ranked.index, "score": ranked.score} for ranked in answer.ranked[: body.top_n]
         ]
         if body.return_documents:
             for result in results:

@@ -72,7 +72,7 @@ def ready_card(slot: int, state: EngineState | None) -> ModelCard:
     if state is None:
         raise EngineUnavailableError("the engine process is starting or being restarted", retry_after=1)
     model = state.models[slot]
-    if model.state == "failed":
+    if model.state == "load_failed":
         raise LoadFailedError(f"{model.id} could not be loaded: {model.message}")
     if model.card is None:
         raise NotReadyError(f"{model.id} is still loading", retry_after=1)

@@ -124,7 +124,7 @@ class Compute(threading.Thread):
 
     def _admit(self, slot: int, tokens: int) -> None:
         state = self.state.models[slot]
-        if state.state == "failed":
+        if state.state == "load_failed":
             raise LoadFailedError(f"{state.id} could not be loaded: {state.message}")
         if slot not in self._loaded:
             raise NotReadyError(f"{state.id} is still loading", retry_after=1)
@@ -141,7 +141,7 @@ class Compute(threading.Thread):
             try:
                 loaded = self._load(model)
             except RuntimeFault as error:
-                self._set(slot, state="failed" if error.permanent else "loading", error=error)
+                self._set(slot, state="load_failed" if error.permanent else "loading", error=error)
                 if error.permanent:
                     _log.error(
                         "model cannot be loaded", model=str(model.ref), code=error.code, error=error.message
@@ -152,7 +152,7 @@ class Compute(threading.Thread):
                 )
             except Exception as error:
                 _log.exception("loading failed", model=str(model.ref))
-                self._set(slot, state="failed", error=InternalError(f"{type(error).__name__}: {error}"))
+                self._set(slot, state="load_failed", error=InternalError(f"{type(error).__name__}: {error}"))
                 return
             else:
                 tokens = self._batch_tokens or loaded.backend.token_budget
@@ -169,8 +169,8 @@ class Compute(threading.Thread):
 
     def _set(self, slot: int, *, state: str, error: RuntimeFault) -> None:
         known = self.state.models[slot]
-        failed = replace(known, state="failed", reason=error.code, message=error.message)
-        self._change(slot, failed if state == "failed" else replace(failed, state="loading"))
+        failed = replace(known, state="load_failed", reason=error.code, message=error.message)
+        self._change(slot, failed if state == "load_failed" else replace(failed, state="loading"))
 
     def _change(self, slot: int, model: ModelState) -> None:
         models = list(self.state.models)

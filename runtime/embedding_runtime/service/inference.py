@@ -2,49 +2,22 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from embedding_runtime.engine.backend import Float32, Tokens
 from embedding_runtime.errors import TooManyInputsError
+from embedding_runtime.service.answers import Embeddings, Health, Listed, Ranked, Ranking
 from embedding_runtime.service.catalogue import Catalogue, ready_card
 from embedding_runtime.service.client import EngineClient
 from embedding_runtime.service.configured import configured_models
+from embedding_runtime.service.prompts import prompt
 from embedding_runtime.service.state import EngineState, ModelCard
 from embedding_runtime.service.tokenization import Tokenization
 from embedding_runtime.settings import ServeSettings, Task
 
 # Below this many characters tokenising takes less time than handing it to a thread and back.
 _INLINE_CHARACTERS = 2_000
-
-
-@dataclass(frozen=True)
-class Embeddings:
-    """`rows` float32 [n, dimensions] in the order of the texts; `tokens` that went through the model."""
-
-    card: ModelCard
-    rows: Float32
-    tokens: int
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """(index of the document, score between 0 and 1), best first."""
-
-    card: ModelCard
-    ranked: list[tuple[int, float]]
-    tokens: int
-
-
-@dataclass(frozen=True)
-class Health:
-    """`status` is ready, loading or failed; `reason` and `message` say what it is that is missing."""
-
-    status: str
-    reason: str
-    message: str
-    cards: tuple[ModelCard, ...]
 
 
 class Inference:
@@ -60,24 +33,37 @@ class Inference:
         """Stay connected to the engine until cancelled."""
         await self._client.run()
 
-    async def embed(self, texts: Sequence[str], model: str | None) -> Embeddings:
+    async def embed(
+        self,
+        texts: Sequence[str],
+        model: str | None,
+        *,
+        truncate: bool = True,
+        prompt_name: str | None = None,
+        input_type: str | None = None,
+    ) -> Embeddings:
         """Embed texts.
 
         Raises RequestError and ServingError.
         """
         slot, card, tokenization = await self._model(model, "embed", len(texts), "input")
-        tokens = await _tokenize(lambda: tokenization.embed(texts), sum(map(len, texts)))
+        text = prompt(card.recipe, prompt_name, input_type)
+        tokens = await _tokenize(
+            lambda: tokenization.embed(texts, prompt=text, truncate=truncate), sum(map(len, texts))
+        )
         rows = await self._client.submit(slot, tokens)
         return Embeddings(card, rows, sum(map(len, tokens)))
 
-    async def rerank(self, query: str, documents: Sequence[str], model: str | None) -> Ranking:
+    async def rerank(
+        self, query: str, documents: Sequence[str], model: str | None, *, truncate: bool = True
+    ) -> Ranking:
         """Score every document for the query.
 
         Raises RequestError and ServingError.
         """
         slot, card, tokenization = await self._model(model, "rerank", len(documents), "documents")
         characters = len(query) * len(documents) + sum(map(len, documents))
-        tokens = await _tokenize(lambda: tokenization.pairs(query, documents), characters)
+        tokens = await _tokenize(lambda: tokenization.pairs(query, documents, truncate=truncate), characters)
         logits = await self._client.submit(slot, tokens)
         return Ranking(card, ranked(logits[:, 0]), sum(map(len, tokens)))
 
@@ -97,8 +83,18 @@ class Inference:
             if not task.done():
                 return Health("loading", "Loading", f"the tokenizer of {card.id} is loading", cards)
             if not task.cancelled() and (error := task.exception()):
-                return Health("failed", getattr(error, "code", "InternalError"), str(error), cards)
+                return Health("load_failed", getattr(error, "code", "InternalError"), str(error), cards)
         return Health("ready", "", "", cards)
+
+    async def models(self) -> list[Listed]:
+        """What a request may name now, default models first."""
+        return [
+            Listed(card.id, (), card.recipe.task, "ready", True, card=card) for card in self.health().cards
+        ]
+
+    def label(self, name: str | None, task: Task) -> str:
+        """The model's id for a metric, `unknown` for a name that is not served: clients choose no labels."""
+        return self.catalogue.label(name, task)
 
     async def _model(
         self, name: str | None, task: Task, count: int, param: str
@@ -124,11 +120,11 @@ async def _tokenize(call: Callable[[], list[Tokens]], characters: int) -> list[T
     return call() if characters < _INLINE_CHARACTERS else await asyncio.to_thread(call)
 
 
-def ranked(logits: Float32) -> list[tuple[int, float]]:
-    """(index, sigmoid of the logit), best first; equal scores keep the documents' order."""
+def ranked(logits: Float32) -> list[Ranked]:
+    """The documents by the sigmoid of their logits, best first; equal scores keep the documents' order."""
     wide = logits.astype(np.float64)
     # The two branches of the stable form: neither ever takes the exponential of a large positive number.
     small = np.exp(-np.abs(wide))
     scores = np.where(wide >= 0, 1 / (1 + small), small / (1 + small))
     order = np.argsort(-wide, kind="stable")
-    return [(int(index), float(scores[index])) for index in order]
+    return [Ranked(int(index), float(scores[index]), float(wide[index])) for index in order]

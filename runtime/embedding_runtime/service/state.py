@@ -8,12 +8,15 @@ from embedding_runtime.model.recipe import Recipe
 from embedding_runtime.model.source import ModelSource
 from embedding_runtime.settings import Task
 
-State = Literal["loading", "ready", "failed"]
+State = Literal["available", "loading", "ready", "exhausted", "load_failed"]
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """A model that is loaded. `dimensions` is None for a reranker."""
+    """A model that is loaded. `dimensions` is None for a reranker.
+
+    `fallback`: why it does not run on the provider that was asked for. `memory_bytes`: what it holds.
+    """
 
     id: str
     commit: str
@@ -23,6 +26,8 @@ class ModelCard:
     fingerprint: str
     provider: str
     dimensions: int | None
+    fallback: str | None = None
+    memory_bytes: int = 0
 
     @classmethod
     def of(cls, source: ModelSource, provider: str, width: int) -> Self:
@@ -56,7 +61,7 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class ModelState:
-    """One configured model: loading, ready (then with its card) or failed, with the reason and what to do."""
+    """One configured model: loading, ready (then with its card) or load_failed, with the reason."""
 
     id: str
     revision: str
@@ -94,16 +99,16 @@ class EngineState:
 
     @property
     def state(self) -> State:
-        """Failed when any model failed, ready when all are ready, else loading."""
+        """load_failed when any model failed, ready when all are ready, else loading."""
         states = {model.state for model in self.models}
-        if "failed" in states:
-            return "failed"
+        if "load_failed" in states:
+            return "load_failed"
         return "loading" if "loading" in states else "ready"
 
     @property
     def worst(self) -> ModelState | None:
         """The model that keeps this from being ready, a failed one before a loading one."""
-        for wanted in ("failed", "loading"):
+        for wanted in ("load_failed", "loading"):
             for model in self.models:
                 if model.state == wanted:
                     return model

@@ -231,7 +231,7 @@ def test_a_model_that_cannot_be_served_is_told_by_readiness_alone(
     home: Path, variables: dict[str, str], reason: str, words: str
 ) -> None:
     with serving(environment(home, **variables), home / "log") as server:
-        body = server.wait_until("failed")
+        body = server.wait_until("load_failed")
         assert body["reason"] == reason
         assert words in body["message"]
         assert server.client.get("/health/ready").status_code == 503

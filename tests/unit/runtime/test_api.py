@@ -10,9 +10,10 @@ import pytest
 
 from embedding_runtime import errors
 from embedding_runtime.api.app import create_app
+from embedding_runtime.service.answers import Embeddings, Health, Listed, Ranked, Ranking
 from embedding_runtime.service.catalogue import Catalogue
-from embedding_runtime.service.inference import Embeddings, Health, Inference, Ranking
-from embedding_runtime.settings import ServeSettings
+from embedding_runtime.service.inference import Inference
+from embedding_runtime.settings import ServeSettings, Task
 from tests.unit.runtime.fakes import EMBEDDER, RERANKER, card
 
 READY = Health("ready", "", "", (card(EMBEDDER), card(RERANKER)))
@@ -31,13 +32,13 @@ class FakeInference:
     async def run(self) -> None:
         await asyncio.Event().wait()
 
-    async def embed(self, texts: Sequence[str], model: str | None) -> Embeddings:
+    async def embed(self, texts: Sequence[str], model: str | None, **_: Any) -> Embeddings:
         if self.failure:
             raise self.failure
         rows = (np.arange(4 * len(texts)).reshape(-1, 4) / 8).astype(np.float32)
         return Embeddings(card(EMBEDDER), rows, 3 * len(texts))
 
-    async def rerank(self, query: str, documents: Sequence[str], model: str | None) -> Ranking:
+    async def rerank(self, query: str, documents: Sequence[str], model: str | None, **_: Any) -> Ranking:
         self.started.set()
         if query == "never":
             try:
@@ -46,10 +47,16 @@ class FakeInference:
                 self.cancelled = True
                 raise
         order = sorted(range(len(documents)), reverse=True)
-        return Ranking(card(RERANKER), [(index, 1 / (2 + n)) for n, index in enumerate(order)], 9)
+        return Ranking(card(RERANKER), [Ranked(index, 1 / (2 + n), -n) for n, index in enumerate(order)], 9)
 
     def health(self) -> Health:
         return self._health
+
+    def label(self, name: str | None, task: Task) -> str:
+        return self.catalogue.label(name, task)
+
+    async def models(self) -> list[Listed]:
+        return [Listed(each.id, (), each.recipe.task, "ready", True, card=each) for each in READY.cards]
 
 
 def _ask(method: str, path: str, inference: FakeInference | None = None, **request: Any) -> httpx.Response:
@@ -184,11 +191,11 @@ def test_ready_describes_what_is_served() -> None:
 
 
 def test_not_ready_says_why_and_liveness_does_not_care() -> None:
-    health = Health("failed", "FingerprintMismatch", "expected a, found b", ())
+    health = Health("load_failed", "FingerprintMismatch", "expected a, found b", ())
     answer = _ask("GET", "/health/ready", FakeInference(health=health))
     assert answer.status_code == 503
     assert answer.json() == {
-        "status": "failed",
+        "status": "load_failed",
         "reason": "FingerprintMismatch",
         "message": "expected a, found b",
     }

@@ -57,7 +57,10 @@ def test_clients_choose_no_labels(name: str | None, expected: str) -> None:
     [
         (None, EngineUnavailableError),
         (EngineState((ModelState("m", "main", "embed"),)), NotReadyError),
-        (EngineState((ModelState("m", "main", "embed", "failed", "NotCached", "gone"),)), LoadFailedError),
+        (
+            EngineState((ModelState("m", "main", "embed", "load_failed", "NotCached", "gone"),)),
+            LoadFailedError,
+        ),
     ],
 )
 def test_a_model_that_cannot_answer_says_why(state: EngineState | None, expected: type[Exception]) -> None:
@@ -67,7 +70,7 @@ def test_a_model_that_cannot_answer_says_why(state: EngineState | None, expected
 
 def test_scores_are_sigmoids_best_first_and_ties_keep_their_order() -> None:
     found = ranked(np.array([0, -800, 2, 0, 800], dtype=np.float32))
-    assert [index for index, _ in found] == [4, 2, 0, 3, 1]
+    assert [each.index for each in found] == [4, 2, 0, 3, 1]
     np.testing.assert_allclose(
-        [score for _, score in found], [1, 1 / (1 + np.exp(-2)), 0.5, 0.5, 0], atol=1e-12
+        [each.score for each in found], [1, 1 / (1 + np.exp(-2)), 0.5, 0.5, 0], atol=1e-12
     )

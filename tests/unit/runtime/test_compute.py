@@ -135,7 +135,7 @@ def test_a_permanent_failure_to_load_is_told_and_stays() -> None:
         raise FingerprintMismatchError("expected a, found b")
 
     with _computing(load, answers) as compute:
-        (model,) = answers.until("failed").models
+        (model,) = answers.until("load_failed").models
         assert (model.reason, model.message) == ("FingerprintMismatch", "expected a, found b")
         with pytest.raises(LoadFailedError, match="expected a, found b"):
             compute.submit(0, tokens([1]), answers.callback("x"))
@@ -148,7 +148,7 @@ def test_a_bug_while_loading_is_a_failure_too() -> None:
         raise ZeroDivisionError("bug")
 
     with _computing(load, answers):
-        (model,) = answers.until("failed").models
+        (model,) = answers.until("load_failed").models
         assert model.reason == "InternalError"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from embedding_runtime.errors import CorruptModelError, QueryTooLongError
+from embedding_runtime.errors import CorruptModelError, InputTooLongError, QueryTooLongError
 from embedding_runtime.model.recipe import Recipe, read_recipe
 from embedding_runtime.service.tokenization import Tokenization
 from tests.unit.runtime import made
@@ -57,6 +57,35 @@ def test_the_document_is_cut_and_the_query_never(tmp_path: Path, words: int) -> 
 def test_a_query_without_room_for_a_document_is_refused_with_both_lengths(tmp_path: Path, words: int) -> None:
     with pytest.raises(QueryTooLongError, match=f"the query has {words} tokens; 12 is the most"):
         _reranker(tmp_path).pairs("cat " * words, ["dog"])
+
+
+def test_a_query_that_fills_the_window_is_refused_also_with_an_empty_document(tmp_path: Path) -> None:
+    with pytest.raises(QueryTooLongError, match="the query has 13 tokens"):
+        _reranker(tmp_path).pairs("cat " * 13, [""])
+
+
+def test_what_must_not_be_cut_is_refused_with_its_place_and_both_lengths(tmp_path: Path) -> None:
+    texts = ["red cat", "dog " * 14, "dog " * 50]
+    assert len(_embedder(tmp_path).embed(texts[:2], truncate=False)) == 2
+    with pytest.raises(InputTooLongError, match=r"input\.2 has 52 tokens; the model takes 16") as caught:
+        _embedder(tmp_path).embed(texts, truncate=False)
+    assert caught.value.param == "input.2"
+
+
+def test_a_pair_that_must_not_be_cut_is_refused_with_its_place_and_both_lengths(tmp_path: Path) -> None:
+    documents = ["dog", "dog " * 11, "dog " * 12]
+    assert len(_reranker(tmp_path).pairs("red cat", documents[:2], truncate=False)) == 2
+    with pytest.raises(InputTooLongError, match=r"documents\.2 has 17 tokens.*takes 16") as caught:
+        _reranker(tmp_path).pairs("red cat", documents, truncate=False)
+    assert caught.value.param == "documents.2"
+
+
+def test_a_prompt_of_the_request_stands_in_place_of_the_recipes(tmp_path: Path) -> None:
+    tokenization = _embedder(tmp_path, prompt="red ")
+    (tokens,) = tokenization.embed(["cat"], prompt="blue ")
+    assert tokens.ids.tolist() == [made.CLS, *made.ids("blue cat"), made.SEP]
+    (tokens,) = tokenization.embed(["cat"], prompt="")
+    assert tokens.ids.tolist() == [made.CLS, *made.ids("cat"), made.SEP]
 
 
 def test_a_tokenizer_that_does_not_load_is_told(tmp_path: Path) -> None:

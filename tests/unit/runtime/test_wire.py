@@ -67,7 +67,7 @@ def test_an_error_survives_the_wire() -> None:
 
 
 def test_a_state_survives_the_wire() -> None:
-    state = EngineState((ModelState("m", "main", "embed", "failed", "NotCached", "it is not there"),))
+    state = EngineState((ModelState("m", "main", "embed", "load_failed", "NotCached", "it is not there"),))
     assert wire.parse_status(_payload(wire.status(state))) == state
 
 

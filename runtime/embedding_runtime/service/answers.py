@@ -1,0 +1,76 @@
+"""What the HTTP side gets from `Inference`. Plain data."""
+
+from dataclasses import dataclass
+
+from embedding_runtime.engine.backend import Float32
+from embedding_runtime.service.state import ModelCard, State
+from embedding_runtime.settings import Task
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a request: load (only where it waited), tokenize, queue, compute.
+
+    `started` in seconds since the epoch, `seconds` how long it took.
+    """
+
+    name: str
+    started: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """`rows` float32 [n, dimensions] in the order of the texts; `tokens` that went through the model."""
+
+    card: ModelCard
+    rows: Float32
+    tokens: int
+    stages: tuple[Stage, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One document: its index in the request, its score between 0 and 1, and the logit that it comes from."""
+
+    index: int
+    score: float
+    logit: float
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The documents, best first; `tokens` that went through the model."""
+
+    card: ModelCard
+    ranked: list[Ranked]
+    tokens: int
+    stages: tuple[Stage, ...] = ()
+
+
+@dataclass(frozen=True)
+class Health:
+    """`status` is ready, loading, exhausted or load_failed; `reason` and `message` say what is missing.
+
+    `cards`: the models that are loaded, default models first.
+    """
+
+    status: str
+    reason: str
+    message: str
+    cards: tuple[ModelCard, ...]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A model that a request may name now. `card` and `memory_bytes` where it is loaded."""
+
+    name: str
+    served_names: tuple[str, ...]
+    task: Task
+    state: State
+    default: bool
+    reason: str = ""
+    message: str = ""
+    card: ModelCard | None = None
+    memory_bytes: int | None = None
