@@ -7,7 +7,6 @@ file came from, its name and its revision do not enter.
 import hashlib
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from embedding_runtime.model.recipe import Recipe
 
@@ -15,11 +14,11 @@ from embedding_runtime.model.recipe import Recipe
 _FORMAT = 1
 
 
-def fingerprint(folder: Path, weights: Sequence[str], recipe: Recipe) -> str:
+def fingerprint(weights: Sequence[str], tokenizer: str, recipe: Recipe) -> str:
     """64 hex digits: SHA-256 over the weights' and the tokenizer's contents and the recipe.
 
-    `weights`: the graph, then its external data in a fixed order, as paths inside `folder`. Reads every byte
-    of them. Raises OSError.
+    `weights`: SHA-256 of the graph, then of its external data in a fixed order; `tokenizer`: of
+    tokenizer.json.
     """
     settings = recipe.to_json()
     del settings["tokenizer"], settings["assumed"]
@@ -27,16 +26,5 @@ def fingerprint(folder: Path, weights: Sequence[str], recipe: Recipe) -> str:
     settings["prompts"] = {name: text for name, text in recipe.prompts if text}
     if not settings["prompts"]:
         del settings["prompts"]
-    content = {
-        "format": _FORMAT,
-        "weights": [file_digest(folder / name) for name in weights],
-        "tokenizer": file_digest(folder / recipe.tokenizer),
-        "recipe": settings,
-    }
+    content = {"format": _FORMAT, "weights": list(weights), "tokenizer": tokenizer, "recipe": settings}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content, 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -41,7 +41,7 @@ class Overrides:
     default_prompt_name: str | None = None
 
 
-_AS_IT_IS = Overrides()
+AS_IT_IS = Overrides()
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Recipe:
         return cls(**{**values, "pooling": tuple(values["pooling"]), "prompts": prompts})
 
 
-def read_recipe(folder: Path, model: str, overrides: Overrides = _AS_IT_IS) -> Recipe:
+def read_recipe(folder: Path, model: str, overrides: Overrides = AS_IT_IS) -> Recipe:
     """The recipe of the repository in `folder`, with what is said otherwise; `model` names it in messages.
 
     Raises UnsupportedModelError for a head or module that is not served and for an override that the model

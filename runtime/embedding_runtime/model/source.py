@@ -2,14 +2,16 @@
 fingerprint.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from embedding_runtime.errors import CorruptModelError, FingerprintMismatchError, TaskMismatchError
 from embedding_runtime.model.fingerprint import fingerprint
 from embedding_runtime.model.graph import read_facts
-from embedding_runtime.model.recipe import Recipe, read_recipe
+from embedding_runtime.model.recipe import AS_IT_IS, Overrides, Recipe, read_recipe
 from embedding_runtime.registry.cache import Snapshot
+from embedding_runtime.registry.digests import claimed, digests
 from embedding_runtime.settings import Task
 
 _DOES = {"embed": "gives embeddings", "rerank": "is a reranker"}
@@ -40,29 +42,34 @@ class ModelSource:
 
 
 def open_source(
-    snapshot: Snapshot, task: Task | None, expected_fingerprint: str | None = None
+    snapshot: Snapshot,
+    task: Task | None,
+    expected_fingerprint: str | None = None,
+    overrides: Overrides = AS_IT_IS,
 ) -> ModelSource:
     """Read a snapshot. `task` is the one that is wanted, None for whichever the model does.
 
+    Reads every byte of it once, and compares those that the hub's cache layout names by their content.
     Raises UnsupportedModelError, CorruptModelError, TaskMismatchError, FingerprintMismatchError.
     """
     model = snapshot.ref.id
-    recipe = read_recipe(snapshot.folder, model)
+    # The small files first: what they say may spare reading the large ones.
+    small = [name for name in snapshot.files if name.endswith(".json")]
+    known = _checked(snapshot, small)
+    recipe = read_recipe(snapshot.folder, model, overrides)
     if task is not None and recipe.task != task:
         raise TaskMismatchError(f"{model} {_DOES[recipe.task]}, but it is configured for the task {task!r}")
+    known |= _checked(snapshot, [name for name in snapshot.files if name not in known])
     facts = read_facts(snapshot.folder / snapshot.graph)
     beside = PurePosixPath(snapshot.graph).parent
     weights = [snapshot.graph, *((beside / name).as_posix() for name in facts.external)]
     for name in weights:
         if not (snapshot.folder / name).is_file():
             raise CorruptModelError(
-                f"{model}: {snapshot.graph} keeps its tensors in {name}, which is not there"
+                f"{model}: {snapshot.graph} keeps its tensors in {name}, which is not there", damaged=[name]
             )
-    try:
-        found = fingerprint(snapshot.folder, weights, recipe)
-        size = sum((snapshot.folder / name).stat().st_size for name in {*snapshot.files, *weights})
-    except OSError as error:
-        raise CorruptModelError(f"{model}: cannot read its files: {error}") from error
+    known |= _checked(snapshot, [name for name in weights if name not in known])
+    found = fingerprint([known[name] for name in weights], known[recipe.tokenizer], recipe)
     if expected_fingerprint and found != expected_fingerprint:
         raise FingerprintMismatchError(
             f"{model}@{snapshot.commit}: expected fingerprint {expected_fingerprint}, found {found}: "
@@ -76,5 +83,27 @@ def open_source(
         recipe=recipe,
         precision=facts.precision,
         fingerprint=found,
-        bytes=size,
+        bytes=sum((snapshot.folder / name).stat().st_size for name in {*snapshot.files, *weights}),
     )
+
+
+def _checked(snapshot: Snapshot, names: Iterable[str]) -> dict[str, str]:
+    """The SHA-256 of each file; raises CorruptModelError naming all that are not what the hub says."""
+    found, damaged = {}, []
+    for name in names:
+        path = snapshot.folder / name
+        try:
+            had, claim = digests(path), claimed(path)
+        except OSError as error:
+            raise CorruptModelError(f"{snapshot.ref}: cannot read {name}: {error.strerror}") from error
+        if claim is not None and not had.match(claim):
+            damaged.append(name)
+        found[name] = had.sha256
+    if damaged:
+        raise CorruptModelError(
+            f"{snapshot.ref}: damaged in the cache (truncated or changed since it was fetched): "
+            f"{', '.join(damaged)} in {snapshot.folder}; fetch it again where there is a network, with "
+            f"`python -m embedding_runtime prefetch {snapshot.ref}`",
+            damaged=damaged,
+        )
+    return found

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from embedding_runtime.model.recipe import Overrides
+from embedding_runtime.model.recipe import AS_IT_IS, Overrides
 from embedding_runtime.registry.reference import ModelRef
 from embedding_runtime.settings import ModelEntry, Precision, Task
 
@@ -24,7 +24,7 @@ class Wanted:
     folder: Path | None = None
     file: str | None = None
     precision: Precision = "auto"
-    overrides: Overrides = Overrides()
+    overrides: Overrides = AS_IT_IS
     fingerprint: str | None = None
 
     @property

@@ -5,71 +5,41 @@ huggingface_hub reads its environment when it is imported, so this module import
 switched off.
 """
 
-import hashlib
+import errno
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from embedding_runtime.errors import CacheUnwritableError, DiskFullError, HubUnreachableError, InternalError
+from embedding_runtime.errors import HubUnreachableError, InternalError, RevisionNotFoundError
 from embedding_runtime.registry.cache import Snapshot
 from embedding_runtime.registry.files import needed
+from embedding_runtime.registry.plan import Plan, RemoteFile, Report
 from embedding_runtime.registry.reference import ModelRef
+from embedding_runtime.registry.volume import check_volume
+from embedding_runtime.settings import Precision
 from embedding_runtime.telemetry import logger
 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import HfApi, constants, hf_hub_url
+from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
+from embedding_runtime.registry.download import Blob, download, partial_of
 from embedding_runtime.registry.translation import translate
 
 _INFO_TIMEOUT_SECONDS = 10.0
+_REDIRECTS = 5
+_BLOB_NAME = re.compile(r"[\w-][\w.-]*")
 _log = logger("hub")
 
-# What the volume must keep free beyond the files themselves: links, locks, the file system's own needs.
-_SPARE_BYTES = 1 << 20
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-Report = Callable[[int, int | None], None]
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """One file of a repository: its size in bytes, and its SHA-256 where the hub tells one."""
-
-    name: str
-    size: int
-    sha256: str | None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to fetch: the commit, the graph, every needed file; and everything else the repository holds."""
-
-    ref: ModelRef
-    commit: str
-    graph: str
-    files: tuple[RemoteFile, ...]
-    others: tuple[RemoteFile, ...] = ()
-
-    @property
-    def total(self) -> int:
-        """Bytes of all needed files."""
-        return sum(file.size for file in self.files)
-
-    def including(self, names: Iterable[str]) -> "Plan":
-        """The same plan with those of the repository's other files that have these names."""
-        wanted = set(names)
-        more = tuple(file for file in self.others if file.name in wanted)
-        rest = tuple(file for file in self.others if file.name not in wanted)
-        return replace(self, files=self.files + more, others=rest)
+# What a file system without symbolic links says.
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
 
 
 class Hub:
@@ -80,11 +50,13 @@ class Hub:
         self._token: str | bool = token or False
         self._cache_dir = cache_dir
 
-    def plan(self, ref: ModelRef, graph: str | None) -> Plan:
+    def plan(self, ref: ModelRef, graph: str | None, precision: Precision = "auto") -> Plan:
         """Ask the hub what `ref` is and choose what to fetch.
 
         Raises ModelNotFoundError, RevisionNotFoundError, AccessDeniedError, UnsupportedModelError, HubError.
         """
+        if not ref.is_safe:
+            raise RevisionNotFoundError(f"404: {ref.id} has no revision {ref.revision!r} on {self.endpoint}")
         api = HfApi(endpoint=self.endpoint, token=self._token)
         try:
             info = api.model_info(
@@ -94,48 +66,121 @@ class Hub:
             raise self._translated(error, ref) from error
         if info.sha is None:
             raise InternalError(f"{self.endpoint} names no commit for {ref}")
-        known = {
-            entry.rfilename: RemoteFile(
-                entry.rfilename, entry.size or 0, entry.lfs.sha256 if entry.lfs is not None else None
-            )
-            for entry in info.siblings or []
-        }
-        chosen, names = needed(known, graph, str(ref))
+        known = {entry.rfilename: _remote(entry) for entry in info.siblings or []}
+        chosen, names = needed(known, graph, str(ref), precision)
         others = tuple(file for name, file in known.items() if name not in names)
-        return Plan(ref, info.sha, chosen, tuple(known[name] for name in names), others)
+        plan = Plan(ref, info.sha, chosen, tuple(known[name] for name in names), others)
+        return self._identified(plan)
 
-    def fetch(self, plan: Plan, report: Report) -> Snapshot:
-        """Bring the plan's files into the cache; `report` hears (bytes had, bytes in all) as they arrive.
+    def including(self, plan: Plan, names: Collection[str]) -> Plan:
+        """The plan with further files of the repository, as far as it has them.
 
-        Raises DiskFullError before the first byte when the volume is too small, CacheUnwritableError,
-        HubError, also when a file's hash is not the hub's.
+        Raises HubError.
         """
-        folder = self._cache_dir / plan.ref.cache_name / "snapshots" / plan.commit
-        missing = [file for file in plan.files if not (folder / file.name).exists()]
-        self._check_volume(plan.ref, sum(file.size for file in missing))
-        had = plan.total - sum(file.size for file in missing)
+        return self._identified(plan.including(names))
+
+    def fetch(self, plan: Plan, report: Report, suspects: Collection[str] = ()) -> Path:
+        """Bring the plan's files into the cache's blobs; `report` hears (bytes had, bytes in all).
+
+        `suspects`: files that may lie there damaged, to be read and fetched again if so. Returns the path of
+        the graph's content. Nothing is visible as a snapshot before `publish`. Raises DiskFullError before
+        the first byte when the volume is too small, CacheUnwritableError, HubError, also when a file is not
+        what the hub says.
+        """
+        folder = self._snapshot(plan)
+        missing = [file for file in plan.files if file.name in suspects or not _is_there(folder, file)]
+        if missing:
+            check_volume(self._cache_dir, sum(self._lacking(plan, file) for file in missing), str(plan.ref))
+        had = plan.total - sum(file.size or 0 for file in missing)
         report(had, plan.total)
         for file in missing:
-            self._fetch_one(plan, file, partial(_report_sum, report, had, plan.total))
-            had += file.size
+            self._fetch_one(plan, file, partial(_report_sum, report, had, plan.total), file.name in suspects)
+            had += file.size or 0
             report(had, plan.total)
+        is_new = any(file.name == plan.graph for file in missing)
+        return (
+            self._blob(plan, next(file for file in plan.files if file.name == plan.graph))
+            if is_new
+            else folder / plan.graph
+        )
+
+    def publish(self, plan: Plan, suspects: Collection[str] = ()) -> Snapshot:
+        """Show the fetched files as the snapshot of their commit, the graph last, and note the revision.
+
+        Raises CacheUnwritableError, DiskFullError.
+        """
+        folder = self._snapshot(plan)
+        try:
+            for file in sorted(plan.files, key=lambda file: file.name == plan.graph):
+                path = folder / file.name
+                if not _is_there(folder, file) or (file.name in suspects and not path.is_symlink()):
+                    _link(self._blob(plan, file), path)
+        except OSError as error:
+            raise self._translated(error, plan.ref) from error
         self._remember(plan)
         return Snapshot(plan.ref, plan.commit, folder, plan.graph, tuple(file.name for file in plan.files))
 
-    def _fetch_one(self, plan: Plan, file: RemoteFile, report: Callable[[int], None]) -> None:
+    def _fetch_one(
+        self, plan: Plan, file: RemoteFile, report: Callable[[int], None], is_suspect: bool
+    ) -> None:
+        path = self._blob(plan, file)
+        blob = Blob(
+            what=f"{plan.ref} {file.name}",
+            url=self._url(plan, file),
+            headers=build_hf_headers(token=self._token),
+            path=path,
+            lock=self._cache_dir / ".locks" / plan.ref.cache_name / f"{path.name}.lock",
+            size=file.size,
+        )
         try:
-            path = hf_hub_download(
-                plan.ref.id,
-                file.name,
-                revision=plan.commit,
-                cache_dir=self._cache_dir,
-                endpoint=self.endpoint,
-                token=self._token,
-                tqdm_class=_counter(report),
-            )
+            download(blob, report, suspect=is_suspect)
         except Exception as error:
             raise self._translated(error, plan.ref) from error
-        _verify(Path(path), file, plan.ref)
+
+    def _identified(self, plan: Plan) -> Plan:
+        """The plan with digest and size of every file, asked for one by one where the listing had none."""
+        files = tuple(file if file.digest else self._identify(plan, file) for file in plan.files)
+        return replace(plan, files=files)
+
+    def _identify(self, plan: Plan, file: RemoteFile) -> RemoteFile:
+        """What the hub's answer to HEAD says of a file, as the hub client reads it."""
+        url, headers = self._url(plan, file), build_hf_headers(token=self._token)
+        headers["Accept-Encoding"] = "identity"
+        try:
+            for _ in range(_REDIRECTS):
+                response = get_session().head(
+                    url, headers=headers, follow_redirects=False, timeout=constants.HF_HUB_ETAG_TIMEOUT
+                )
+                hf_raise_for_status(response)
+                target = response.url.join(response.headers.get("Location", ""))
+                if not response.is_redirect or target.origin != response.url.origin:
+                    break
+                if "X-Linked-ETag" in response.headers:
+                    break
+                url = str(target)
+        except Exception as error:
+            raise self._translated(error, plan.ref) from error
+        told = response.headers
+        etag = (told.get("X-Linked-ETag") or told.get("ETag") or "").removeprefix("W/").strip('"')
+        length = told.get("X-Linked-Size") or (None if response.is_redirect else told.get("Content-Length"))
+        if not _BLOB_NAME.fullmatch(etag):
+            raise HubUnreachableError(f"{self.endpoint} does not answer like a model hub: no ETag for {url}")
+        return RemoteFile(file.name, int(length) if length and length.isdigit() else file.size, etag)
+
+    def _url(self, plan: Plan, file: RemoteFile) -> str:
+        return hf_hub_url(plan.ref.id, file.name, revision=plan.commit, endpoint=self.endpoint)
+
+    def _snapshot(self, plan: Plan) -> Path:
+        return self._cache_dir / plan.ref.cache_name / "snapshots" / plan.commit
+
+    def _blob(self, plan: Plan, file: RemoteFile) -> Path:
+        return self._cache_dir / plan.ref.cache_name / "blobs" / str(file.digest)
+
+    def _lacking(self, plan: Plan, file: RemoteFile) -> int:
+        """Bytes of a file that the volume does not hold yet, finished or not."""
+        blob = self._blob(plan, file)
+        there = [path.stat().st_size for path in (blob, partial_of(blob)) if path.exists()]
+        return max(0, (file.size or 0) - max(there, default=0))
 
     def _remember(self, plan: Plan) -> None:
         """Note which commit the branch meant, as the hub client does, so that it is found offline."""
@@ -153,79 +198,39 @@ class Hub:
             # The files are there, and are found by their commit; only this branch is not known offline.
             _log.warning("cannot note the branch's commit", path=str(note), error=str(error))
 
-    def _check_volume(self, ref: ModelRef, wanted: int) -> None:
-        if not wanted:
-            return
-        try:
-            self._cache_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CacheUnwritableError(self._unwritable(error.strerror)) from error
-        if not os.access(self._cache_dir, os.W_OK | os.X_OK):
-            raise CacheUnwritableError(self._unwritable("permission denied or read-only"))
-        free = shutil.disk_usage(self._cache_dir).free
-        if free < wanted + _SPARE_BYTES:
-            raise DiskFullError(
-                f"{ref} needs {_mib(wanted)} more on the volume of {self._cache_dir}, which has {_mib(free)} "
-                "free; make the volume larger (spec.cache.size) or remove models from it"
-            )
-
-    def _unwritable(self, why: str | None) -> str:
-        return (
-            f"cannot write the cache {self._cache_dir} as uid {os.getuid()} gid {os.getgid()}: {why}; give "
-            f"the volume to that uid, or in a pod set securityContext.fsGroup to {os.getgid()}"
-        )
-
     def _translated(self, error: Exception, ref: ModelRef) -> Exception:
         return translate(error, ref, self.endpoint) or error
 
 
-def _verify(path: Path, file: RemoteFile, ref: ModelRef) -> None:
-    """Compare a fetched file with the SHA-256 that the hub tells: in its listing, or as the blob's name."""
-    blob = path.resolve()
-    expected = file.sha256 or (blob.name if _SHA256.fullmatch(blob.name) else None)
-    if expected is None or (found := _sha256(blob)) == expected:
-        return
-    # The blob goes as well as the link, or the next attempt would find it again.
-    blob.unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
-    raise HubUnreachableError(
-        f"{ref}: {file.name} arrived damaged: its SHA-256 is {found}, the hub says {expected}"
-    )
+def _remote(entry: Any) -> RemoteFile:
+    """A file as the hub's listing has it; some mirrors tell names only."""
+    if entry.lfs is not None:
+        return RemoteFile(entry.rfilename, entry.lfs.size, entry.lfs.sha256)
+    return RemoteFile(entry.rfilename, entry.size, entry.blob_id)
+
+
+def _is_there(folder: Path, file: RemoteFile) -> bool:
+    """Whether the snapshot has the file in its full size."""
+    try:
+        found = (folder / file.name).stat().st_size
+    except OSError:
+        return False
+    return file.size is None or found == file.size
+
+
+def _link(blob: Path, path: Path) -> None:
+    """Make `path` show the blob, in one step whatever was there; copied where there are no links."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    try:
+        fresh.symlink_to(os.path.relpath(blob, path.parent))
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        shutil.copyfile(blob, fresh)
+    fresh.replace(path)
 
 
 def _report_sum(report: Report, had: int, total: int, count: int) -> None:
     report(had + count, total)
-
-
-def _counter(report: Callable[[int], None]) -> type[Any]:
-    """A class with as much of tqdm's interface as the hub client uses; it only counts."""
-
-    class Counter:
-        def __init__(self, *_: object, initial: int = 0, **__: object) -> None:
-            self.n = initial
-
-        def update(self, count: float | None = 1) -> None:
-            self.n += int(count or 0)
-            report(self.n)
-
-        def close(self) -> None: ...
-
-        def refresh(self) -> None: ...
-
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(
-            self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-        ) -> None: ...
-
-    return Counter
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _mib(count: int) -> str:
-    return f"{count / (1 << 20):.1f} MiB"

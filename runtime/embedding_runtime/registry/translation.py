@@ -1,16 +1,18 @@
 """The one place where the hub library's and the network's exceptions become ours."""
 
 import errno
+import ssl
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import httpx2
 from huggingface_hub import errors as hub
+from huggingface_hub.utils import parse_ratelimit_headers
 
 from embedding_runtime import errors
 from embedding_runtime.errors import RuntimeFault
 from embedding_runtime.registry.reference import ModelRef
-
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+from embedding_runtime.registry.volume import NO_SPACE, NOT_WRITABLE, full, unwritable
 
 
 def translate(error: BaseException, ref: ModelRef, endpoint: str) -> RuntimeFault | None:
@@ -40,15 +42,51 @@ def _one(error: BaseException, ref: ModelRef, endpoint: str) -> RuntimeFault | N
             f"HF_ENDPOINT={endpoint} is not an address that can be asked: {error}"
         )
     if isinstance(error, httpx2.HTTPError):
-        what = str(error) or type(error).__name__
-        return errors.HubUnreachableError(
-            f"cannot reach {endpoint}: {what}; check the network, HF_ENDPOINT and the proxy settings"
-        )
+        return _network(error, endpoint)
     if isinstance(error, hub.FileMetadataError):
         return errors.HubUnreachableError(f"{endpoint} does not answer like a model hub: {error}")
+    if isinstance(error, ValueError) and "JSON" in type(error).__name__:
+        return errors.HubUnreachableError(
+            f"{endpoint} does not answer like a model hub: no JSON; check HF_ENDPOINT, and "
+            "whether a proxy answers in its place"
+        )
     if isinstance(error, OSError) and not isinstance(error, hub.LocalEntryNotFoundError):
         return _disk(error, ref)
     return None
+
+
+def _network(error: httpx2.HTTPError, endpoint: str) -> RuntimeFault:
+    """What kept the request from being answered, and where to look."""
+    what = str(error) or type(error).__name__
+    if untrusted := _certificate_error(error):
+        return errors.HubUnreachableError(
+            f"the certificate of {endpoint} is not trusted: {untrusted}; put the certificate of the "
+            "authority that signed it into a file, name it in SSL_CERT_FILE (nothing else is trusted then; "
+            "add the public authorities where they are needed), or a folder of them, hashed, in SSL_CERT_DIR"
+        )
+    if isinstance(error, httpx2.ProxyError):
+        return errors.HubUnreachableError(
+            f"the proxy refuses to connect to {endpoint}: {what}; check HTTPS_PROXY, HTTP_PROXY and "
+            "ALL_PROXY, or name the hub's host in NO_PROXY"
+        )
+    if isinstance(error, httpx2.TimeoutException):
+        return errors.HubUnreachableError(
+            f"{endpoint} hangs: {what} ({type(error).__name__}); what arrived is kept and the next attempt "
+            "goes on from there; check the network and the proxy settings"
+        )
+    return errors.HubUnreachableError(
+        f"cannot reach {endpoint}: {what}; check the network, HF_ENDPOINT and the proxy settings"
+    )
+
+
+def _certificate_error(error: BaseException) -> str | None:
+    """Why a certificate was not accepted, where that is what went wrong."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ssl.SSLCertVerificationError):
+            return str(seen.verify_message or seen)
+        seen = seen.__cause__ or seen.__context__
+    return str(error) if "CERTIFICATE_VERIFY_FAILED" in str(error) else None
 
 
 def _http(error: hub.HfHubHTTPError, ref: ModelRef, endpoint: str) -> RuntimeFault:
@@ -76,7 +114,9 @@ def _http(error: hub.HfHubHTTPError, ref: ModelRef, endpoint: str) -> RuntimeFau
         )
     if status == 429:
         return errors.RateLimitedError(
-            f"429: {endpoint} limits the rate of requests", retry_after=_seconds(error)
+            f"429: {endpoint} limits the rate of requests{_when(_seconds(error))}; wait, set HF_TOKEN for a "
+            "higher limit, or use a mirror (HF_ENDPOINT)",
+            retry_after=_seconds(error),
         )
     if status == 408 or status >= 500:
         return errors.HubUnreachableError(f"{status}: {endpoint} failed", retry_after=_seconds(error))
@@ -84,12 +124,10 @@ def _http(error: hub.HfHubHTTPError, ref: ModelRef, endpoint: str) -> RuntimeFau
 
 
 def _disk(error: OSError, ref: ModelRef) -> RuntimeFault | None:
-    if error.errno in _NO_SPACE:
-        return errors.DiskFullError(
-            f"no space left for {ref} on the cache volume ({error.filename or error})"
-        )
-    if error.errno in _NOT_WRITABLE:
-        return errors.CacheUnwritableError(f"cannot write {error.filename or 'the cache'}: {error.strerror}")
+    if error.errno in NO_SPACE:
+        return full(error.filename or str(error), str(ref))
+    if error.errno in NOT_WRITABLE:
+        return unwritable(error.filename or "", error)
     if error.errno == errno.EIO:
         return errors.HubUnreachableError(f"input/output error while fetching {ref}: {error}")
     if "Consistency check failed" in str(error):
@@ -98,5 +136,16 @@ def _disk(error: OSError, ref: ModelRef) -> RuntimeFault | None:
 
 
 def _seconds(error: hub.HfHubHTTPError) -> float | None:
-    value = error.response.headers.get("Retry-After", "")
-    return float(value) if value.isdigit() else None
+    """How long the hub asks to wait: Retry-After in seconds or as a date, else its own rate-limit header."""
+    value = error.response.headers.get("Retry-After", "").strip()
+    if value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        limit = parse_ratelimit_headers(error.response.headers)
+        return float(limit.reset_in_seconds) if limit is not None and limit.remaining == 0 else None
+
+
+def _when(seconds: float | None) -> str:
+    return f" and asks to wait {seconds:.0f} s" if seconds is not None else ""

@@ -1,0 +1,202 @@
+"""One file from the hub into the cache's `blobs`: resumed, checked, then published by one rename.
+
+The hub client's own download begins anew after every interruption, since its unfinished files have random
+names. Here the unfinished file is `<digest>.incomplete`; whoever holds the hub client's lock of that blob
+goes on where it ends.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+
+import httpx2
+from huggingface_hub import constants
+from huggingface_hub.utils import WeakFileLock, get_session, hf_raise_for_status
+
+from embedding_runtime.errors import HubUnreachableError
+from embedding_runtime.registry.digests import digests, is_digest
+from embedding_runtime.registry.volume import NO_SPACE
+from embedding_runtime.telemetry import logger
+
+_log = logger("download")
+
+# So often in a row without _PROGRESS_BYTES more, and the download has failed.
+_ATTEMPTS = 3
+_PAUSE_SECONDS = 1.0
+_PROGRESS_BYTES = 1 << 16
+
+# A connection that brings less than this in that time is as good as one that hangs.
+_STALL_BYTES = 1 << 12
+_STALL_SECONDS = 30.0
+
+# Another process that downloads the same file and brings nothing for so long is not waited for any longer.
+_LOCK_STALL_SECONDS = 120.0
+_LOCK_LOOK_SECONDS = 1.0
+
+_INTERRUPTIONS = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError)
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Where a file comes from and where it goes. `headers` carry the token, so they are never shown."""
+
+    what: str
+    url: str
+    headers: dict[str, str]
+    path: Path
+    lock: Path
+    size: int | None
+
+    @property
+    def partial(self) -> Path:
+        """The unfinished file."""
+        return partial_of(self.path)
+
+
+def partial_of(blob: Path) -> Path:
+    """Where the unfinished file of a blob lies."""
+    return blob.with_name(f"{blob.name}.incomplete")
+
+
+def download(blob: Blob, report: Callable[[int], None], *, suspect: bool = False) -> None:
+    """Have the blob at its path; `report` hears the bytes of it that are there.
+
+    `suspect`: what lies there may be damaged, so it is read first. Safe for several processes at once.
+    Raises HubUnreachableError when it arrives damaged or another process hangs with it; OSError and the hub
+    client's own exceptions.
+    """
+    blob.path.parent.mkdir(parents=True, exist_ok=True)
+    blob.lock.parent.mkdir(parents=True, exist_ok=True)
+    lock = _locked(blob, report)
+    with lock:
+        if blob.path.exists():
+            if not suspect or fault_of(blob.path, blob.path.name, blob.size) is None:
+                return
+            blob.path.unlink()
+        try:
+            _fill(blob, report)
+        except OSError as error:
+            if error.errno in NO_SPACE:
+                blob.partial.unlink(missing_ok=True)
+            raise
+        if wrong := fault_of(blob.partial, blob.path.name, blob.size):
+            blob.partial.unlink(missing_ok=True)
+            raise HubUnreachableError(f"{blob.what} arrived damaged: {wrong}; a proxy in between may do that")
+        blob.partial.replace(blob.path)
+
+
+def fault_of(path: Path, digest: str, size: int | None) -> str | None:
+    """What is wrong with the file at `path`, given the size and the digest that it should have.
+
+    None when nothing is, as far as the hub tells. Raises OSError.
+    """
+    found = path.stat().st_size
+    if size is not None and found != size:
+        return f"it has {found} bytes, the hub says {size}"
+    if not is_digest(digest) or (had := digests(path)).match(digest):
+        return None
+    shown = had.sha256 if len(digest) == len(had.sha256) else had.git
+    return f"its digest is {shown}, the hub says {digest}"
+
+
+def _locked(blob: Blob, report: Callable[[int], None]) -> AbstractContextManager[object]:
+    """The blob's lock, held; waits while another process makes progress with the same file."""
+    had, since = -1, time.monotonic()
+    while True:
+        lock = WeakFileLock(blob.lock, timeout=_LOCK_LOOK_SECONDS)
+        try:
+            lock.__enter__()
+        except TimeoutError:
+            there = _size(blob.partial)
+            if there != had:
+                had, since = there, time.monotonic()
+                report(there)
+            elif time.monotonic() - since > _LOCK_STALL_SECONDS:
+                raise HubUnreachableError(
+                    f"another process has been fetching {blob.what} for {_LOCK_STALL_SECONDS:.0f} s without "
+                    f"any progress; end it, it holds {blob.lock}"
+                ) from None
+        else:
+            return _Held(lock)
+
+
+class _Held(AbstractContextManager[object]):
+    """A lock that is already held, to be let go at the block's end."""
+
+    def __init__(self, lock: AbstractContextManager[object]) -> None:
+        self._lock = lock
+
+    def __exit__(self, *raised: object) -> None:
+        self._lock.__exit__(None, None, None)
+
+
+def _fill(blob: Blob, report: Callable[[int], None]) -> None:
+    """Complete the unfinished file, going on after interruptions."""
+    fruitless = 0
+    while True:
+        had = _size(blob.partial)
+        if blob.size is not None and had > blob.size:
+            blob.partial.unlink()
+            had = 0
+        if had and had == blob.size:
+            return
+        try:
+            _stream(blob, had, report)
+        except _INTERRUPTIONS as error:
+            fruitless = 0 if _size(blob.partial) - had >= _PROGRESS_BYTES else fruitless + 1
+            if fruitless >= _ATTEMPTS:
+                raise
+            told = str(error) or type(error).__name__
+            _log.info("a download was interrupted", file=blob.what, bytes=_size(blob.partial), error=told)
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
+
+
+def _stream(blob: Blob, had: int, report: Callable[[int], None]) -> None:
+    """Append what is missing after `had` bytes; from the start where the server does not do ranges."""
+    headers = {**blob.headers, "Accept-Encoding": "identity"}
+    if had:
+        headers["Range"] = f"bytes={had}-"
+    # httpx2 leaves the token out when a redirect leads to another origin.
+    with get_session().stream(
+        "GET", blob.url, headers=headers, follow_redirects=True, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT
+    ) as response:
+        if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            blob.partial.unlink(missing_ok=True)
+            raise httpx2.RemoteProtocolError(f"the hub has no byte {had}")
+        if response.status_code >= HTTPStatus.BAD_REQUEST:
+            response.read()
+        hf_raise_for_status(response)
+        goes_on = response.headers.get("Content-Range", "").startswith(f"bytes {had}-")
+        if not (had and response.status_code == HTTPStatus.PARTIAL_CONTENT and goes_on):
+            had = 0
+        with blob.partial.open("ab" if had else "wb") as file:
+            _copy(response, file.write, had, report)
+        if blob.size is not None and _size(blob.partial) < blob.size:
+            raise httpx2.RemoteProtocolError("the answer ended before the file did")
+
+
+def _copy(
+    response: httpx2.Response, write: Callable[[bytes], int], had: int, report: Callable[[int], None]
+) -> None:
+    since, then = time.monotonic(), had
+    report(had)
+    for chunk in response.iter_bytes():
+        write(chunk)
+        had += len(chunk)
+        report(had)
+        if time.monotonic() - since > _STALL_SECONDS:
+            if had - then < _STALL_BYTES:
+                raise httpx2.ReadTimeout(f"less than {_STALL_BYTES} bytes in {_STALL_SECONDS:.0f} s")
+            since, then = time.monotonic(), had
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
