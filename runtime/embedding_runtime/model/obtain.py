@@ -25,12 +25,15 @@ _REPAIRS = 2
 
 @dataclass(frozen=True)
 class Access:
-    """Where models may come from. `token` is for the hub client only."""
+    """Where models may come from. `token` is for the hub client only. `cached_if_down`: what is cached will
+    do where the hub does not answer.
+    """
 
     cache_dir: Path
     endpoint: str
     token: str | None = field(repr=False)
     offline: bool
+    cached_if_down: bool = True
 
     @classmethod
     def of(cls, settings: HubSettings) -> Self:
@@ -74,6 +77,8 @@ def _fetched(wanted: Wanted, access: Access, report: Report, suspects: Collectio
         plan = hub.plan(wanted.ref, wanted.file, wanted.precision)
         snapshot = _complete(hub, plan, report, suspects)
     except HubError as error:
+        if not access.cached_if_down:
+            raise
         try:
             source = _opened(_find(wanted, access), wanted)
         except (NotCachedError, CorruptModelError):

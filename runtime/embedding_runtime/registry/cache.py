@@ -41,13 +41,13 @@ def find(cache_dir: Path, ref: ModelRef, graph: str | None, precision: Precision
     Raises NotCachedError when it is not there, CorruptModelError when links point nowhere,
     UnsupportedModelError when its files are no model that can be served.
     """
-    home = cache_dir / ref.cache_name
-    if not ref.is_safe:
-        raise NotCachedError(_missing(cache_dir, ref))
-    commit = ref.revision if ref.is_pinned else _commit(home, ref)
-    folder = home / "snapshots" / commit
-    if not folder.is_dir():
-        raise NotCachedError(_missing(cache_dir, ref))
+    commit = find_commit(cache_dir, ref)
+    if commit is None:
+        raise NotCachedError(
+            f"{ref.id} at revision {ref.revision} is not in the cache {cache_dir}; fetch it with "
+            f"`{_PREFETCH} {ref}`, or allow the network (HF_HUB_OFFLINE=0)"
+        )
+    folder = cache_dir / ref.cache_name / "snapshots" / commit
     chosen, files = needed(_names(folder), graph, str(ref), precision)
     if lost := [name for name in files if not (folder / name).exists()]:
         raise CorruptModelError(
@@ -56,6 +56,19 @@ def find(cache_dir: Path, ref: ModelRef, graph: str | None, precision: Precision
             damaged=lost,
         )
     return Snapshot(ref, commit, folder, chosen, tuple(files))
+
+
+def find_commit(cache_dir: Path, ref: ModelRef) -> str | None:
+    """The commit that the cache knows `ref` as, when it holds a snapshot of it."""
+    home = cache_dir / ref.cache_name
+    commit = ref.revision
+    if not ref.is_pinned:
+        try:
+            commit = (home / "refs" / ref.revision).read_text(encoding="ascii").strip() if ref.is_safe else ""
+        except (OSError, UnicodeDecodeError):
+            return None
+    is_there = bool(_COMMIT.fullmatch(commit)) and (home / "snapshots" / commit).is_dir()
+    return commit if is_there else None
 
 
 def find_folder(folder: Path, name: str, graph: str | None, precision: Precision = "auto") -> Snapshot:
@@ -75,23 +88,6 @@ def _names(folder: Path) -> list[str]:
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
         if path.is_symlink() or path.is_file()
-    )
-
-
-def _commit(home: Path, ref: ModelRef) -> str:
-    try:
-        commit = (home / "refs" / ref.revision).read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        commit = ""
-    if not _COMMIT.fullmatch(commit):
-        raise NotCachedError(_missing(home.parent, ref))
-    return commit
-
-
-def _missing(cache_dir: Path, ref: ModelRef) -> str:
-    return (
-        f"{ref.id} at revision {ref.revision} is not in the cache {cache_dir}; fetch it with "
-        f"`{_PREFETCH} {ref}`, or allow the network (HF_HUB_OFFLINE=0)"
     )
 
 

@@ -7,17 +7,17 @@ goes on where it ends.
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
 import httpx2
 from huggingface_hub import constants
-from huggingface_hub.utils import WeakFileLock, get_session, hf_raise_for_status
+from huggingface_hub.utils import get_session, hf_raise_for_status
 
 from embedding_runtime.errors import HubUnreachableError
 from embedding_runtime.registry.digests import digests, is_digest
+from embedding_runtime.registry.locks import held, partial_of
 from embedding_runtime.registry.volume import NO_SPACE
 from embedding_runtime.telemetry import logger
 
@@ -31,10 +31,6 @@ _PROGRESS_BYTES = 1 << 16
 # A connection that brings less than this in that time is as good as one that hangs.
 _STALL_BYTES = 1 << 12
 _STALL_SECONDS = 30.0
-
-# Another process that downloads the same file and brings nothing for so long is not waited for any longer.
-_LOCK_STALL_SECONDS = 120.0
-_LOCK_LOOK_SECONDS = 1.0
 
 _INTERRUPTIONS = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError)
 
@@ -56,11 +52,6 @@ class Blob:
         return partial_of(self.path)
 
 
-def partial_of(blob: Path) -> Path:
-    """Where the unfinished file of a blob lies."""
-    return blob.with_name(f"{blob.name}.incomplete")
-
-
 def download(blob: Blob, report: Callable[[int], None], *, suspect: bool = False) -> None:
     """Have the blob at its path; `report` hears the bytes of it that are there.
 
@@ -70,8 +61,7 @@ def download(blob: Blob, report: Callable[[int], None], *, suspect: bool = False
     """
     blob.path.parent.mkdir(parents=True, exist_ok=True)
     blob.lock.parent.mkdir(parents=True, exist_ok=True)
-    lock = _locked(blob, report)
-    with lock:
+    with held(blob.lock, lambda: _size(blob.partial), blob.what, report):
         if blob.path.exists():
             if not suspect or fault_of(blob.path, blob.path.name, blob.size) is None:
                 return
@@ -100,37 +90,6 @@ def fault_of(path: Path, digest: str, size: int | None) -> str | None:
         return None
     shown = had.sha256 if len(digest) == len(had.sha256) else had.git
     return f"its digest is {shown}, the hub says {digest}"
-
-
-def _locked(blob: Blob, report: Callable[[int], None]) -> AbstractContextManager[object]:
-    """The blob's lock, held; waits while another process makes progress with the same file."""
-    had, since = -1, time.monotonic()
-    while True:
-        lock = WeakFileLock(blob.lock, timeout=_LOCK_LOOK_SECONDS)
-        try:
-            lock.__enter__()
-        except TimeoutError:
-            there = _size(blob.partial)
-            if there != had:
-                had, since = there, time.monotonic()
-                report(there)
-            elif time.monotonic() - since > _LOCK_STALL_SECONDS:
-                raise HubUnreachableError(
-                    f"another process has been fetching {blob.what} for {_LOCK_STALL_SECONDS:.0f} s without "
-                    f"any progress; end it, it holds {blob.lock}"
-                ) from None
-        else:
-            return _Held(lock)
-
-
-class _Held(AbstractContextManager[object]):
-    """A lock that is already held, to be let go at the block's end."""
-
-    def __init__(self, lock: AbstractContextManager[object]) -> None:
-        self._lock = lock
-
-    def __exit__(self, *raised: object) -> None:
-        self._lock.__exit__(None, None, None)
 
 
 def _fill(blob: Blob, report: Callable[[int], None]) -> None:

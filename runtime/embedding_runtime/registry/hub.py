@@ -30,7 +30,8 @@ os.environ["HF_HUB_DISABLE_XET"] = "1"
 from huggingface_hub import HfApi, constants, hf_hub_url
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
-from embedding_runtime.registry.download import Blob, download, partial_of
+from embedding_runtime.registry.download import Blob, download
+from embedding_runtime.registry.locks import lock_of, partial_of
 from embedding_runtime.registry.translation import translate
 
 _INFO_TIMEOUT_SECONDS = 10.0
@@ -129,7 +130,7 @@ class Hub:
             url=self._url(plan, file),
             headers=build_hf_headers(token=self._token),
             path=path,
-            lock=self._cache_dir / ".locks" / plan.ref.cache_name / f"{path.name}.lock",
+            lock=lock_of(self._cache_dir, plan.ref.cache_name, path.name),
             size=file.size,
         )
         try:

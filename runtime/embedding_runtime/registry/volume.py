@@ -28,7 +28,7 @@ def check_volume(cache_dir: Path, wanted: int, what: str) -> None:
     free = shutil.disk_usage(cache_dir).free
     if free < wanted + _SPARE_BYTES:
         raise DiskFullError(
-            f"{what} needs {_mib(wanted)} more on the volume of {cache_dir}, which has {_mib(free)} free; "
+            f"{what} needs {mib(wanted)} more on the volume of {cache_dir}, which has {mib(free)} free; "
             f"{_MORE_ROOM}"
         )
 
@@ -58,5 +58,6 @@ _MORE_ROOM = (
 )
 
 
-def _mib(count: int) -> str:
+def mib(count: int) -> str:
+    """A number of bytes for a reader."""
     return f"{count / (1 << 20):.1f} MiB"

@@ -6,8 +6,8 @@ Not here: what the machine looks like (engine/threads.py) and what the cache hol
 
 from embedding_runtime.settings.environment import HubSettings
 from embedding_runtime.settings.filters import LogFilter, parse_filter
-from embedding_runtime.settings.models_file import POOLINGS, ModelEntry, Precision, Task
-from embedding_runtime.settings.prefetch import PrefetchSettings
+from embedding_runtime.settings.models_file import MODEL_NAME, POOLINGS, ModelEntry, Precision, Task
+from embedding_runtime.settings.prefetch import FetchSettings, PrefetchSettings
 from embedding_runtime.settings.serve import (
     DEFAULT_EMBEDDING_MODEL,
     DEFAULT_RERANKING_MODEL,
@@ -17,7 +17,9 @@ from embedding_runtime.settings.serve import (
 __all__ = [
     "DEFAULT_EMBEDDING_MODEL",
     "DEFAULT_RERANKING_MODEL",
+    "MODEL_NAME",
     "POOLINGS",
+    "FetchSettings",
     "HubSettings",
     "LogFilter",
     "ModelEntry",

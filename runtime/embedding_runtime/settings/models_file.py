@@ -29,6 +29,8 @@ MODEL_ID = r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?"
 # No segment may begin with a dot, so none is "..".
 MODEL_FILE = r"^[\w-][\w.-]*(/[\w-][\w.-]*)*\.onnx$"
 _REVISION = r"[\w][\w./-]*"
+# A model as it is named on a command line and in a default.
+MODEL_NAME = rf"{MODEL_ID}(@{_REVISION})?"
 _SERVED_NAME = r"^[A-Za-z0-9][\w.:/-]*$"
 
 _MOST_BYTES = 1 << 20
@@ -43,7 +45,7 @@ class ModelEntry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    id: Annotated[str | None, Field(pattern=f"^{MODEL_ID}(@{_REVISION})?$")] = None
+    id: Annotated[str | None, Field(pattern=f"^{MODEL_NAME}$")] = None
     path: Path | None = None
     revision: Annotated[str | None, Field(pattern=f"^{_REVISION}$")] = None
     task: Task | None = None

@@ -1,4 +1,6 @@
-"""What `prefetch` reads when the environment names the one model to fetch, as the operator's Job does."""
+"""What `prefetch` reads: of the one model that the environment names, as the operator's Job does; and of any
+others.
+"""
 
 import os
 from pathlib import Path
@@ -8,19 +10,52 @@ from pydantic import Field
 
 from embedding_runtime.settings.environment import HubSettings
 from embedding_runtime.settings.models_file import MODEL_FILE
+from embedding_runtime.settings.serve import ServeSettings
+
+_RETRY = "how long a hub that does not answer is asked again"
+
+
+class FetchSettings(ServeSettings):
+    """What `prefetch MODEL...` reads: what the server would, so that it finds the same."""
+
+    retry_seconds: float = Field(300, ge=0, le=86_400, alias="PREFETCH_RETRY_SECONDS", description=_RETRY)
 
 
 class PrefetchSettings(HubSettings):
-    """What `prefetch` reads."""
+    """What `prefetch` reads where MODEL_ID is set."""
 
     # Not checked here: what the hub says about a wrong id is what the resource's condition shows.
-    model_id: str = Field(alias="MODEL_ID")
-    model_revision: str = Field("main", alias="MODEL_REVISION")
-    model_task: Literal["auto", "embed", "rerank"] = Field("auto", alias="MODEL_TASK")
-    model_file: str | None = Field(None, pattern=MODEL_FILE, alias="MODEL_FILE")
-    retry_seconds: float = Field(300, ge=0, le=86_400, alias="PREFETCH_RETRY_SECONDS")
-    termination_message_path: Path | None = Field(None, alias="TERMINATION_MESSAGE_PATH")
-    ort_num_threads: int | None = Field(None, ge=1, le=1024, alias="ORT_NUM_THREADS")
+    model_id: str = Field(
+        alias="MODEL_ID", description="the one model to fetch; unset: the configured models are fetched"
+    )
+    model_revision: str = Field("main", alias="MODEL_REVISION", description="its branch, tag or commit")
+    model_task: Literal["auto", "embed", "rerank"] = Field(
+        "auto", alias="MODEL_TASK", description="fail where the model does another; `auto`: whichever it does"
+    )
+    model_file: str | None = Field(
+        None,
+        pattern=MODEL_FILE,
+        alias="MODEL_FILE",
+        description="its ONNX file inside the repository; unset: found",
+    )
+    retry_seconds: float = Field(300, ge=0, le=86_400, alias="PREFETCH_RETRY_SECONDS", description=_RETRY)
+    termination_message_path: Path | None = Field(
+        None,
+        alias="TERMINATION_MESSAGE_PATH",
+        description="a file for the result as JSON, under 4 KiB; unset: none",
+    )
+    ort_num_threads: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        alias="ORT_NUM_THREADS",
+        description="threads of the probe; unset: the CPU limit",
+    )
+
+    @classmethod
+    def is_wanted(cls) -> bool:
+        """Whether the environment names a model to fetch."""
+        return bool(os.environ.get("MODEL_ID"))
 
     @classmethod
     def termination_path(cls) -> Path | None:

@@ -1,5 +1,6 @@
 """What `serve` reads. The document's variables, and those that operating it needs."""
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
@@ -8,12 +9,12 @@ from pydantic import Field, model_validator
 
 from embedding_runtime.errors import SettingsError
 from embedding_runtime.settings.environment import HubSettings
-from embedding_runtime.settings.models_file import MODEL_FILE, MODEL_ID, ModelEntry, read_models_file
+from embedding_runtime.settings.models_file import MODEL_FILE, MODEL_NAME, ModelEntry, read_models_file
 
 DEFAULT_EMBEDDING_MODEL = "BAAI/bge-small-en-v1.5"
 DEFAULT_RERANKING_MODEL = "BAAI/bge-reranker-base"
 
-_MODEL = rf"^$|^{MODEL_ID}(@[\w./-]+)?$"
+_MODEL = rf"^$|^{MODEL_NAME}$"
 
 
 class ServeSettings(HubSettings):
@@ -181,6 +182,11 @@ class ServeSettings(HubSettings):
     otel_service_version: str | None = Field(
         None, alias="OTEL_SERVICE_VERSION", description="its version in traces; unset: the package's"
     )
+
+    @classmethod
+    def choose_models_config(cls, path: str) -> None:
+        """Set MODELS_CONFIG, for this process and those that it starts."""
+        os.environ["MODELS_CONFIG"] = path
 
     @classmethod
     def load(cls) -> Self:

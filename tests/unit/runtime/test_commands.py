@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from embedding_runtime import errors, prefetch
+from embedding_runtime import errors
+from embedding_runtime.prefetch.job import failure
+from embedding_runtime.prefetch.progress import JsonLines
 from embedding_runtime.supervisor import restart_delay
 
 
@@ -30,20 +32,20 @@ from embedding_runtime.supervisor import restart_delay
 def test_a_termination_message_has_the_agreed_class(
     error: errors.RuntimeFault, expected: tuple[str, bool]
 ) -> None:
-    told = prefetch.failure(error)["error"]
+    told = failure(error)["error"]
     assert (told["class"], told["permanent"]) == expected
     assert told["retryAfter"] == error.retry_after
 
 
 def test_a_termination_message_stays_under_the_kubelets_limit() -> None:
     for text in ("x" * 100_000, "é" * 100_000, "日" * 100_000):
-        message = json.dumps(prefetch.failure(errors.InternalError(text)), ensure_ascii=False)
+        message = json.dumps(failure(errors.InternalError(text)), ensure_ascii=False)
         assert len(message.encode()) < 4096
 
 
 def test_progress_is_told_once_a_second_and_at_every_change_of_phase() -> None:
     stream, now = io.StringIO(), [0.0]
-    progress = prefetch.Progress(stream, lambda: now[0])
+    progress = JsonLines(stream, lambda: now[0])
     progress("resolving", "asking")
     for step in range(31):
         now[0] = 0.1 * step

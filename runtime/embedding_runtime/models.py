@@ -1,0 +1,57 @@
+"""`models`: what the cache holds, as a table or as JSON."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from embedding_runtime.model.recipe import read_task
+from embedding_runtime.registry.cache import cached
+from embedding_runtime.registry.volume import mib
+from embedding_runtime.settings import HubSettings
+
+_COLUMNS = ("model", "revision", "commit", "task", "size", "files")
+_COMMIT_DIGITS = 12
+
+
+def list_models(settings: HubSettings, *, as_json: bool) -> int:
+    """Print one line per cached revision to stdout; the exit code."""
+    found = list(_revisions(settings))
+    if as_json:
+        print(json.dumps(found, indent=2))
+    elif not found:
+        print(f"no model in {settings.cache_dir}")
+    else:
+        _print_table([_row(entry) for entry in found])
+    return 0
+
+
+def _revisions(settings: HubSettings) -> Iterator[dict[str, Any]]:
+    for model in cached(settings.cache_dir):
+        for revision in model.revisions:
+            files = revision.files
+            yield {
+                "model": model.id,
+                "revisions": list(revision.names),
+                "commit": revision.commit,
+                "task": read_task(revision.folder),
+                "bytes": revision.bytes,
+                "files": len(files),
+                "folder": str(revision.folder),
+            }
+
+
+def _row(entry: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        entry["model"],
+        ", ".join(entry["revisions"]) or "-",
+        entry["commit"][:_COMMIT_DIGITS],
+        entry["task"] or "-",
+        mib(entry["bytes"]),
+        str(entry["files"]),
+    )
+
+
+def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(len(row[column]) for row in (_COLUMNS, *rows)) for column in range(len(_COLUMNS))]
+    for row in (_COLUMNS, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

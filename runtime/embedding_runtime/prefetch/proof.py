@@ -1,0 +1,45 @@
+"""A model that is in the cache works: it loads and gives a finite answer."""
+
+from dataclasses import dataclass
+
+from embedding_runtime.engine.backend import Execution
+from embedding_runtime.engine.onnx_backend import OnnxBackend
+from embedding_runtime.engine.threads import cpu_limit, thread_count
+from embedding_runtime.model.source import ModelSource
+from embedding_runtime.prefetch.progress import Progress
+from embedding_runtime.service.tokenization import Tokenization
+from embedding_runtime.telemetry import logger
+
+_log = logger("prefetch")
+
+_PROBE = "The quick brown fox jumps over the lazy dog."
+
+
+@dataclass(frozen=True)
+class Proven:
+    """A model that was loaded and gave a finite answer; `width` of its rows."""
+
+    source: ModelSource
+    width: int
+
+
+def prove(source: ModelSource, threads: int | None, progress: Progress) -> Proven:
+    """Load the model and run a probe text through it, on the CPU.
+
+    Raises ModelError, InternalError when its output is not finite.
+    """
+    progress("inspecting", f"loading {source.id} {source.graph}", source.bytes, source.bytes)
+    if source.recipe.assumed and source.recipe.task == "embed":
+        _log.warning(
+            "no modules.json: mean pooling without normalisation, as sentence-transformers", model=source.id
+        )
+    tokenization = Tokenization(source.tokenizer_path, source.recipe)
+    embeds = source.recipe.task == "embed"
+    tokens = tokenization.embed([_PROBE]) if embeds else tokenization.pairs(_PROBE, [_PROBE])
+    execution = Execution("cpu", thread_count(threads, cpu_limit()))
+    backend = OnnxBackend(source.graph_path, source.recipe, execution)
+    backend.load()
+    try:
+        return Proven(source, backend.run(tokens).shape[1])
+    finally:
+        backend.close()
