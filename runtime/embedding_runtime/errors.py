@@ -23,6 +23,7 @@ RuntimeFault                     code, permanent, retry_after
 │   ├── MalformedRequestError    not JSON
 │   ├── InvalidRequestError      JSON, but not what the schema says
 │   ├── UnknownModelError        a model that is not served here
+│   ├── UnsupportedModelRequestError  a model that this server cannot run
 │   ├── WrongTaskError           an embedding asked of a reranker, or the reverse
 │   ├── AuthenticationError      no API key, or one that is not known
 │   ├── TooManyInputsError       more inputs than one request may hold
@@ -32,9 +33,12 @@ RuntimeFault                     code, permanent, retry_after
 ├── ServingError                 the server's state, not the client's mistake
 │   ├── NotReadyError            a model is still loading
 │   ├── LoadFailedError          a model could not be loaded; the message says why
+│   │   └── LoadDelayedError     the same, where a later try may succeed
+│   ├── UnloadedError            a model was unloaded while a request was on its way to it
 │   ├── EngineUnavailableError   the engine process is gone or not yet there
 │   ├── OutOfMemoryError         the memory budget or the device has no room for it now
 │   ├── OverloadedError          the queue is full
+│   ├── DrainingError            the server ends before the answer was there
 │   ├── DeadlineExceededError    not done in the time that the client or the server allows
 │   └── ClientLeftError          nobody waits for the answer any more
 ├── WireError                    a frame between HTTP process and engine breaks the protocol
@@ -206,6 +210,12 @@ class UnknownModelError(RequestError):
     code = "UnknownModel"
 
 
+class UnsupportedModelRequestError(RequestError):
+    """The request names a model that this server cannot run."""
+
+    code = "Unsupported"
+
+
 class WrongTaskError(RequestError):
     """The request asks a model for another task than its own."""
 
@@ -261,6 +271,18 @@ class LoadFailedError(ServingError):
     permanent = True
 
 
+class LoadDelayedError(LoadFailedError):
+    """The model could not be loaded, but a later try may succeed."""
+
+    permanent = False
+
+
+class UnloadedError(ServingError):
+    """The model was unloaded while the request was on its way to it."""
+
+    code = "Unloaded"
+
+
 class EngineUnavailableError(ServingError):
     """The engine process is gone or not yet there."""
 
@@ -277,6 +299,12 @@ class OverloadedError(ServingError):
     """The queue is full."""
 
     code = "Exhausted"
+
+
+class DrainingError(ServingError):
+    """The server ends, and the answer was not there in the time that it takes for that."""
+
+    code = "Draining"
 
 
 class DeadlineExceededError(ServingError):

@@ -1,4 +1,4 @@
-"""The FastAPI application of one HTTP process."""
+"""The FastAPI applications of one HTTP process: the API, and what METRICS_PORT answers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,38 +8,66 @@ from fastapi import FastAPI
 
 import embedding_runtime
 from embedding_runtime import metrics
+from embedding_runtime.api.documented import add_page, complete
 from embedding_runtime.api.errors import install
-from embedding_runtime.api.limits import BodyLimit
-from embedding_runtime.api.routes import router
+from embedding_runtime.api.front import Front
+from embedding_runtime.api.keys import ApiKeys
+from embedding_runtime.api.life import Life
+from embedding_runtime.api.routes import add_inference
+from embedding_runtime.api.status import exposition, health, models_list
 from embedding_runtime.service.inference import Inference
 from embedding_runtime.settings import ServeSettings
+from embedding_runtime.tracing import Tracing
 
 _CPU_TICK_SECONDS = 5.0
+_FLUSH_SECONDS = 3.0
 
 
-def create_app(settings: ServeSettings, inference: Inference) -> FastAPI:
+def create_app(settings: ServeSettings, inference: Inference, life: Life) -> FastAPI:
     """The application over `inference`, which it keeps connected for as long as it runs."""
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # Not before: gRPC does not survive a fork.
+        app.state.tracing = Tracing.of(settings)
         tasks = [asyncio.create_task(inference.run()), asyncio.create_task(_measure_cpu())]
         yield
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if app.state.tracing is not None:
+            await app.state.tracing.flush(min(_FLUSH_SECONDS, life.left))
 
     app = FastAPI(
         title="Embedding Inference API",
         version=embedding_runtime.__version__,
         description="Embeddings and reranking over ONNX Runtime.",
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
     )
-    app.state.inference = inference
-    install(app)
-    app.include_router(router)
-    app.add_middleware(BodyLimit, most=settings.max_request_bytes)
+    app.state.settings = settings
+    _common(app, inference, life, ApiKeys(settings.api_key_file) if settings.api_key_file else None)
+    add_inference(app)
+    app.include_router(models_list)
+    add_page(app)
+    complete(app, keys=settings.api_key_file is not None)
     return app
+
+
+def create_metrics_app(inference: Inference, life: Life) -> FastAPI:
+    """What METRICS_PORT answers, without API keys: /metrics and /health."""
+    app = FastAPI(openapi_url=None)
+    _common(app, inference, life, None)
+    return app
+
+
+def _common(app: FastAPI, inference: Inference, life: Life, keys: ApiKeys | None) -> None:
+    app.state.inference, app.state.life, app.state.tracing = inference, life, None
+    install(app)
+    app.add_middleware(Front, life=life, keys=keys, state=app.state)
+    app.include_router(health)
+    app.include_router(exposition)
 
 
 async def _measure_cpu() -> None:

@@ -5,6 +5,9 @@
 """
 
 import math
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,6 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from embedding_runtime import errors
+from embedding_runtime.api.bodies import mistake
+from embedding_runtime.api.exchange import exchange_of
 from embedding_runtime.api.responses import json_response
 from embedding_runtime.errors import RuntimeFault
 from embedding_runtime.telemetry import logger
@@ -22,79 +27,88 @@ _log = logger("api")
 _TABLE: list[tuple[type[RuntimeFault], int, str]] = [
     (errors.MalformedRequestError, 400, "invalid_request_error"),
     (errors.WrongTaskError, 400, "invalid_request_error"),
+    (errors.UnsupportedModelRequestError, 400, "invalid_request_error"),
+    (errors.AuthenticationError, 401, "authentication_error"),
     (errors.UnknownModelError, 404, "not_found_error"),
     (errors.TooManyInputsError, 413, "invalid_request_error"),
     (errors.RequestTooLargeError, 413, "invalid_request_error"),
+    (errors.InputTooLongError, 413, "invalid_request_error"),
     (errors.QueryTooLongError, 413, "invalid_request_error"),
     (errors.InvalidRequestError, 422, "invalid_request_error"),
     (errors.OverloadedError, 429, "overloaded_error"),
     (errors.ClientLeftError, 499, "client_closed_request"),
+    (errors.DeadlineExceededError, 504, "timeout_error"),
     (errors.ServingError, 503, "service_unavailable_error"),
     (errors.ModelError, 503, "service_unavailable_error"),
+    (errors.HubError, 503, "service_unavailable_error"),
+    (errors.CacheError, 503, "service_unavailable_error"),
     (errors.RuntimeFault, 500, "internal_error"),
 ]
 
-_PLAIN_TYPES = {404: "not_found_error", 405: "invalid_request_error"}
+# What the router refuses by itself: no such path, no such method.
+_PLAIN = {404: ("not_found_error", "NotFound"), 405: ("invalid_request_error", "MethodNotAllowed")}
+_OTHER = ("invalid_request_error", "MalformedRequest")
+
+
+def described(error: RuntimeFault) -> tuple[int, dict[str, Any]]:
+    """The status and the body for a domain error."""
+    status, kind = next((status, kind) for row, status, kind in _TABLE if isinstance(error, row))
+    return status, _body(error.message, kind, getattr(error, "param", None), error.code)
 
 
 def error_response(error: RuntimeFault) -> Response:
-    """The answer for a domain error, with Retry-After where waiting helps."""
-    status, kind = next((status, kind) for row, status, kind in _TABLE if isinstance(error, row))
+    """The answer for a domain error: Retry-After where waiting helps, x-should-retry where nothing does."""
+    status, body = described(error)
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    if error.permanent and status >= 500:
+    elif error.permanent:
         headers["x-should-retry"] = "false"
-    return _body(status, error.message, kind, getattr(error, "param", None), error.code, headers)
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return json_response(body, status=status, headers=headers)
 
 
 def install(app: FastAPI) -> None:
-    """Make every failure of the app answer in the one shape."""
+    """Make what the router and the routes raise answer in the one shape."""
     app.add_exception_handler(RuntimeFault, _on_fault)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(Exception, _on_bug)
 
 
-async def _on_fault(_: Request, error: Exception) -> Response:
+def answer(error: Exception, scope: Mapping[str, object]) -> Response:
+    """The answer for whatever was raised while the request of `scope` was answered; a bug is logged."""
     if not isinstance(error, RuntimeFault):
-        raise error
-    if isinstance(error, errors.InternalError):
+        _log.error("unexpected error", exc_info=error)
+        error = errors.InternalError("internal error; the server's log has it under the request id")
+    elif isinstance(error, errors.InternalError):
         _log.error("request failed", error=error.message)
+    exchange_of(scope).failure = error.code
     return error_response(error)
 
 
-async def _on_invalid(_: Request, error: Exception) -> Response:
+async def _on_fault(request: Request, error: Exception) -> Response:
+    return answer(error, request.scope)
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
-    # Where several variants of a field were tried, the one that got furthest says most.
-    first = max(error.errors(), key=lambda entry: (len(entry["loc"]), not entry["type"].endswith("_type")))
-    if first["type"] == "json_invalid":
-        reason = first.get("ctx", {}).get("error", first["msg"])
-        return error_response(errors.MalformedRequestError(f"the body is not JSON: {reason}"))
-    # Unions name the variant that was tried; a client knows its fields and its places in a list only.
-    parts = [str(part) for part in first["loc"][1:]]
-    where = ".".join(part for part in parts if part.isdigit() or (part.isidentifier() and part != "str"))
-    message = f"{where or 'body'}: {first['msg']}"
-    return error_response(errors.InvalidRequestError(message, param=where or None))
+    # FastAPI puts where it looked (query, body) in front.
+    entries = [{**entry, "loc": entry["loc"][1:]} for entry in error.errors()]
+    return answer(mistake(entries), request.scope)  # type: ignore[arg-type]
 
 
-async def _on_http(_: Request, error: Exception) -> Response:
+async def _on_http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    if isinstance(error.__cause__, RuntimeFault):  # FastAPI wraps what breaks off the reading of a body
-        return error_response(error.__cause__)
-    kind = _PLAIN_TYPES.get(error.status_code, "invalid_request_error")
-    return _body(error.status_code, str(error.detail), kind, None, None, dict(error.headers or {}))
+    kind, code = _PLAIN.get(error.status_code, _OTHER)
+    exchange_of(request.scope).failure = code
+    headers = {**(error.headers or {}), "x-should-retry": "false"}
+    return json_response(
+        _body(str(error.detail), kind, None, code), status=error.status_code, headers=headers
+    )
 
 
-async def _on_bug(_: Request, error: Exception) -> Response:
-    _log.error("unexpected error", exc_info=error)
-    return error_response(errors.InternalError("internal error; the server's log has it"))
-
-
-def _body(
-    status: int, message: str, kind: str, param: str | None, code: str | None, headers: dict[str, str]
-) -> Response:
-    content = {"error": {"message": message, "type": kind, "param": param, "code": code}}
-    return json_response(content, status=status, headers=headers)
+def _body(message: str, kind: str, param: str | None, code: str) -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}

@@ -1,43 +1,127 @@
-"""The HTTP process: uvicorn over the socket that the supervisor bound. Runs in processes forked by the
+"""The HTTP process: uvicorn over the sockets that the supervisor bound. Runs in processes forked by the
 supervisor.
+
+uvicorn closes its sockets at the first signal. Here a SIGTERM begins to drain: /health/ready says so at once,
+and requests are accepted and answered for DRAIN_DELAY_SECS more, since it takes that long until nobody sends
+any; then the sockets close, and what is in flight has until SHUTDOWN_TIMEOUT_SECS after the signal.
 """
 
+import asyncio
+import math
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import uvicorn
+from fastapi import FastAPI
 
-from embedding_runtime.api.app import create_app
+from embedding_runtime.api.app import create_app, create_metrics_app
+from embedding_runtime.api.life import Life
 from embedding_runtime.service.inference import Inference
 from embedding_runtime.settings import ServeSettings
-from embedding_runtime.telemetry import configure
+from embedding_runtime.telemetry import configure, logger
 
-_KEEP_ALIVE_SECONDS = 120
+_log = logger("process")
+
+_LOOK_SECONDS = 0.01
+# For what was cut off to be told so.
+_LAST_WORDS_SECONDS = 0.5
 
 
-def prepare(settings: ServeSettings, listening: socket.socket, engine_socket: str) -> Callable[[], None]:
+def prepare(
+    settings: ServeSettings,
+    listening: socket.socket,
+    metrics_listening: socket.socket | None,
+    engine_socket: str,
+) -> Callable[[], None]:
     """Build everything that HTTP processes have in common; the result serves, and is called in each of them.
 
-    It serves until SIGTERM, then stops accepting, finishes what is in flight within SHUTDOWN_TIMEOUT_SECS and
-    returns.
+    It serves until SIGTERM or SIGINT, drains and returns.
     """
-    config = uvicorn.Config(
-        create_app(settings, Inference(settings, engine_socket)),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout_secs)),
-        lifespan="on",
-    )
-    config.load()
+    life = Life()
+    inference = Inference(settings, engine_socket)
+    api = _config(create_app(settings, inference, life), settings, lifespan=True)
+    api.load()
+    around = None
+    if metrics_listening is not None:
+        around = _config(create_metrics_app(inference, life), settings, lifespan=False)
+        around.load()
 
     def serve() -> None:
         configure(settings.log_filter, settings.log_format, process="http")
-        # uvicorn raises the signal that ended it again, after its own handler is gone: then it must not kill.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        uvicorn.Server(config).run(sockets=[listening])
+        servers = [(_Server(api, life), listening)]
+        if around is not None and metrics_listening is not None:
+            servers.append((_Server(around, life), metrics_listening))
+        asyncio.run(_serve(settings, life, servers))
 
     return serve
+
+
+def _config(app: FastAPI, settings: ServeSettings, *, lifespan: bool) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=math.ceil(settings.keep_alive_secs),
+        lifespan="on" if lifespan else "off",
+    )
+
+
+async def _serve(settings: ServeSettings, life: Life, servers: list[tuple["_Server", socket.socket]]) -> None:
+    """Serve until a signal; the first server ends first, and the others with it."""
+    api, listening = servers[0]
+    others = servers[1:]
+    loop = asyncio.get_running_loop()
+
+    def stop(number: signal.Signals) -> None:
+        delay = settings.drain_delay_secs if number == signal.SIGTERM else 0.0
+        first = not life.draining
+        loop.call_later(life.drain(settings.shutdown_timeout_secs, delay), api.stop)
+        if first:
+            _log.info("draining", signal=number.name, delay=delay, timeout=settings.shutdown_timeout_secs)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    around = [asyncio.create_task(server.serve([bound])) for server, bound in others]
+    await api.serve([listening])
+    for server, _ in others:
+        server.stop()
+    await asyncio.gather(*around)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which leaves signals to us and ends when its life does."""
+
+    def __init__(self, config: uvicorn.Config, life: Life) -> None:
+        super().__init__(config)
+        self._life = life
+
+    def stop(self) -> None:
+        """Close the sockets and finish what is in flight."""
+        self.should_exit = True
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more, wait for what is in flight until the life ends, cut the rest off."""
+        for server in self.servers:
+            server.close()
+        for bound in sockets or []:
+            bound.close()
+        state = self.server_state
+        for connection in list(state.connections):
+            connection.shutdown()
+        while (state.connections or state.tasks) and self._life.left > 0:  # noqa: ASYNC110  uvicorn has no event
+            await asyncio.sleep(_LOOK_SECONDS)
+        if state.tasks:
+            _log.warning("cutting off what did not finish in time", requests=len(state.tasks))
+            for task in state.tasks:
+                task.cancel()
+            await asyncio.wait(state.tasks, timeout=_LAST_WORDS_SECONDS)
+        await self.lifespan.shutdown()

@@ -1,157 +1,96 @@
-"""The documented endpoints: /embed, /rerank, /models, /health/live, /health/ready, /metrics."""
+"""The documented inference endpoints, /embed and /rerank: from a checked request to its answer."""
 
-import asyncio
-import os
 import time
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import Any
 
-from fastapi import APIRouter, Request
-from prometheus_client import Counter, Histogram
+from fastapi import FastAPI
+from starlette.requests import Request
 from starlette.responses import Response
 
 from embedding_runtime import metrics
+from embedding_runtime.api.answers import EmbedAnswer, RerankAnswer
+from embedding_runtime.api.documented import failures, request_headers, success_headers
+from embedding_runtime.api.exchange import Exchange, exchange_of
+from embedding_runtime.api.inference_route import Endpoint, InferenceRoute
 from embedding_runtime.api.responses import json_response
-from embedding_runtime.api.schemas import EmbedRequest, RerankRequest, error_schema
-from embedding_runtime.errors import ClientLeftError
+from embedding_runtime.api.schemas import EmbedRequest, RerankRequest
+from embedding_runtime.service.answers import Stage
 from embedding_runtime.service.inference import Inference
 from embedding_runtime.service.state import ModelCard
 
-_T = TypeVar("_T")
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": {"application/json": {"schema": error_schema()}}}
-    for status, text in (
-        (400, "Malformed, or a model of another task"),
-        (404, "The model is not served here"),
-        (413, "Too many inputs, too many bytes, or a query too long"),
-        (422, "A field is missing or of the wrong type"),
-        (429, "The queue is full"),
-        (503, "Loading, failed or restarting"),
-    )
-}
-
-router = APIRouter()
-
-
-@router.post("/embed", responses=_ERRORS)
 async def embed(body: EmbedRequest, request: Request) -> Response:
     """One vector per input text, in the order of the inputs."""
-    inference = _inference(request)
-    label = inference.label(body.model, "embed")
-    with _measured(metrics.EMBED_REQUESTS, metrics.EMBED_SECONDS, label):
-        answer = await _while_connected(request, inference.embed(body.texts, body.model))
-        metrics.EMBED_ITEMS.labels(label).inc(len(answer.rows))
-        content = {
-            "embeddings": answer.rows,
-            "model": answer.card.id,
-            "usage": {"total_tokens": answer.tokens},
-        }
-        return json_response(content, headers=_model_headers(answer.card))
+    inference, exchange = _parts(request)
+    exchange.label = inference.label(body.model, "embed")
+    texts = body.texts
+    found = await inference.embed(
+        texts,
+        body.model,
+        truncate=body.truncate,
+        prompt_name=body.prompt_name,
+        input_type=body.input_type,
+    )
+    exchange.label = inference.label(body.model, "embed")  # a first use has loaded the model meanwhile
+    metrics.EMBED_ITEMS.labels(exchange.label).inc(len(texts))
+    metrics.EMBED_REQUEST_ITEMS.labels(exchange.label).observe(len(texts))
+    content = {
+        "embeddings": found.rows,
+        "model": found.card.id,
+        "usage": {"total_tokens": found.tokens},
+    }
+    return _encoded(exchange, content, found.card, len(texts), found.tokens, found.stages)
 
 
-@router.post("/rerank", responses=_ERRORS)
 async def rerank(body: RerankRequest, request: Request) -> Response:
     """The documents, best first, each with a score between 0 and 1."""
-    inference = _inference(request)
-    label = inference.label(body.model, "rerank")
-    with _measured(metrics.RERANK_REQUESTS, metrics.RERANK_SECONDS, label):
-        answer = await _while_connected(request, inference.rerank(body.query, body.documents, body.model))
-        results: list[dict[str, Any]] = [
-            {"index": ranked.index, "score": ranked.score} for ranked in answer.ranked[: body.top_n]
-        ]
-        if body.return_documents:
-            for result in results:
-                result["text"] = body.documents[result["index"]]
-        content = {"results": results, "model": answer.card.id, "usage": {"total_tokens": answer.tokens}}
-        return json_response(content, headers=_model_headers(answer.card))
+    inference, exchange = _parts(request)
+    exchange.label = inference.label(body.model, "rerank")
+    found = await inference.rerank(body.query, body.documents, body.model, truncate=body.truncate)
+    exchange.label = inference.label(body.model, "rerank")
+    results: list[dict[str, Any]] = [
+        {"index": document.index, "score": document.logit if body.raw_scores else document.score}
+        for document in found.ranked[: body.top_n]
+    ]
+    if body.return_documents:
+        for result in results:
+            result["text"] = body.documents[result["index"]]
+    content = {"results": results, "model": found.card.id, "usage": {"total_tokens": found.tokens}}
+    return _encoded(exchange, content, found.card, len(body.documents), found.tokens, found.stages)
 
 
-@router.get("/models")
-async def models(request: Request) -> Response:
-    """The models that a request may name now."""
-    cards = _inference(request).health().cards
-    ids = {task: [card.id for card in cards if card.recipe.task == task] for task in ("embed", "rerank")}
-    return json_response({"embedding_models": ids["embed"], "reranking_models": ids["rerank"]})
+def add_inference(app: FastAPI) -> None:
+    """Add the endpoints to an app."""
+    _add(app, "/embed", embed, EmbedAnswer, "A vector for each text")
+    _add(app, "/rerank", rerank, RerankAnswer, "Documents, best first for a query")
 
 
-@router.get("/health/live")
-async def live() -> Response:
-    """200 for as long as this process answers."""
-    return json_response({"status": "alive"})
+def _add(app: FastAPI, path: str, endpoint: Endpoint, answer: type, summary: str) -> None:
+    headers = success_headers("X-Request-Id", "X-Model-Fingerprint", "Server-Timing")
+    app.router.add_api_route(
+        path,
+        endpoint,
+        methods=["POST"],
+        summary=summary,
+        response_model=answer,
+        responses={200: {"headers": headers}, **failures()},
+        openapi_extra=request_headers(),
+        route_class_override=InferenceRoute,
+    )
 
 
-@router.get("/health/ready", responses={503: {"description": "Not ready, with the reason"}})
-async def ready(request: Request) -> Response:
-    """200 when every default model is loaded and has run; else 503 with the reason."""
-    health = _inference(request).health()
-    if health.status != "ready":
-        content = {"status": health.status, "reason": health.reason, "message": health.message}
-        return json_response(content, status=503)
-    return json_response({"status": "ready", "models": [_described(card) for card in health.cards]})
+def _parts(request: Request) -> tuple[Inference, Exchange]:
+    return request.app.state.inference, exchange_of(request.scope)
 
 
-@router.get("/metrics")
-async def exposition() -> Response:
-    """Metrics of all processes, in the Prometheus text format."""
-    directory = os.environ[metrics.DIRECTORY_VARIABLE]
-    text = await asyncio.to_thread(metrics.scrape, directory)
-    return Response(text, media_type=metrics.CONTENT_TYPE)
-
-
-def _inference(request: Request) -> Inference:
-    inference: Inference = request.app.state.inference
-    return inference
-
-
-def _model_headers(card: ModelCard) -> dict[str, str]:
-    return {"X-Model-Fingerprint": card.fingerprint}
-
-
-def _described(card: ModelCard) -> dict[str, Any]:
-    return {
-        "model": card.id,
-        "revision": card.commit,
-        "task": card.recipe.task,
-        "fingerprint": card.fingerprint,
-        "provider": card.provider,
-        "precision": card.precision,
-        "dimensions": card.dimensions,
-        "max_tokens": card.recipe.max_tokens,
-    }
-
-
-@contextmanager
-def _measured(requests: Counter, seconds: Histogram, label: str) -> Iterator[None]:
-    """Count the request, and its time when it succeeds."""
-    started = time.perf_counter()
-    try:
-        yield
-    except BaseException:
-        requests.labels(label, "failure").inc()
-        raise
-    requests.labels(label, "success").inc()
-    seconds.labels(label).observe(time.perf_counter() - started)
-
-
-async def _while_connected(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
-    """The result of `work`, which is cancelled when the client goes away.
-
-    Raises ClientLeftError then.
-    """
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientLeftError("the client closed the connection")
-        return working.result()
-    finally:
-        working.cancel()
-        leaving.cancel()
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+def _encoded(
+    exchange: Exchange, content: object, card: ModelCard, items: int, tokens: int, stages: Iterable[Stage]
+) -> Response:
+    """The answer, and what is known of it in the exchange."""
+    began, started = time.time(), time.perf_counter()
+    response = json_response(content, headers={"X-Model-Fingerprint": card.fingerprint})
+    exchange.items, exchange.tokens = items, tokens
+    exchange.stages += stages
+    exchange.stages.append(Stage("encode", began, time.perf_counter() - started))
+    return response

@@ -1,27 +1,16 @@
-"""The documented requests, as pydantic checks them. Answers are written by the routes, without a model in
-between.
-"""
+"""The documented requests, as pydantic checks them."""
 
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
-
-def _encodable(text: str) -> str:
-    """JSON can escape half of a surrogate pair, which no tokenizer takes."""
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise ValueError("half of a surrogate pair is no text") from None
-    return text
-
-
-_Text = Annotated[StrictStr, AfterValidator(_encodable)]
-_Texts = Annotated[list[_Text], Field(min_length=1)]
+_Texts = Annotated[list[StrictStr], Field(min_length=1)]
 _Model = Annotated[
-    _Text | None,
-    Field(description="A served model's id, optionally @revision. Left out: the task's default model."),
+    StrictStr | None,
+    Field(
+        description="A name that `/models` lists, or one of them with `@revision` (branch, tag or commit). "
+        "Left out: the task's default model."
+    ),
 ]
 
 
@@ -34,8 +23,20 @@ class EmbedRequest(BaseModel):
         }
     )
 
-    input: Annotated[_Text | _Texts, Field(description="One text or a list of texts.")]
+    input: Annotated[StrictStr | _Texts, Field(description="One text, or a list of texts.")]
     model: _Model = None
+    truncate: Annotated[
+        StrictBool,
+        Field(description="Cut a text that is longer than the model takes; `false`: 413 that names it."),
+    ] = True
+    prompt_name: Annotated[
+        StrictStr | None,
+        Field(description="Which of the model's prompts to put in front of each text."),
+    ] = None
+    input_type: Annotated[
+        Literal["query", "document", "passage"] | None,
+        Field(description="What the texts are: the prompt of that name, where the model has one."),
+    ] = None
 
     @property
     def texts(self) -> list[str]:
@@ -54,37 +55,26 @@ class RerankRequest(BaseModel):
                     "documents": [
                         "Deep learning is a subset of machine learning",
                         "The weather is nice today",
+                        "Neural networks are used in ML",
                     ],
                     "model": "BAAI/bge-reranker-base",
-                    "top_n": 1,
+                    "top_n": 2,
                 }
             ]
         }
     )
 
-    query: _Text
-    documents: _Texts
+    query: Annotated[StrictStr, Field(description="One text; it is never cut.")]
+    documents: Annotated[_Texts, Field(description="The texts to rank.")]
     model: _Model = None
     top_n: Annotated[
         StrictInt | None, Field(ge=1, description="How many results to return; all when left out.")
     ] = None
     return_documents: Annotated[StrictBool, Field(description="Whether each result carries its text.")] = True
-
-
-def error_schema() -> dict[str, Any]:
-    """The body of every error, for the OpenAPI document."""
-    text = {"type": ["string", "null"]}
-    return {
-        "type": "object",
-        "properties": {
-            "error": {
-                "type": "object",
-                "properties": {
-                    "message": {"type": "string"},
-                    "type": {"type": "string"},
-                    "param": text,
-                    "code": text,
-                },
-            }
-        },
-    }
+    raw_scores: Annotated[
+        StrictBool, Field(description="The model's own scores (logits) instead of their sigmoid.")
+    ] = False
+    truncate: Annotated[
+        StrictBool,
+        Field(description="Cut a document that is too long together with the query; `false`: 413."),
+    ] = True

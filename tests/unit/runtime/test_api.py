@@ -1,79 +1,19 @@
 """The HTTP surface over a fake engine: bodies, statuses, the shape of every error."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
-import httpx
-import numpy as np
 import pytest
 
 from embedding_runtime import errors
-from embedding_runtime.api.app import create_app
-from embedding_runtime.service.answers import Embeddings, Health, Listed, Ranked, Ranking
-from embedding_runtime.service.catalogue import Catalogue
-from embedding_runtime.service.inference import Inference
-from embedding_runtime.settings import ServeSettings, Task
-from tests.unit.runtime.fakes import EMBEDDER, RERANKER, card
+from embedding_runtime.service.answers import Health
+from tests.unit.runtime.asking import FakeInference, app, ask, exchange
 
-READY = Health("ready", "", "", (card(EMBEDDER), card(RERANKER)))
-
-
-class FakeInference:
-    """Answers like Inference, without an engine."""
-
-    catalogue = Catalogue([EMBEDDER, RERANKER])
-
-    def __init__(self, failure: Exception | None = None, health: Health = READY) -> None:
-        self.failure, self._health = failure, health
-        self.cancelled = False
-        self.started = asyncio.Event()
-
-    async def run(self) -> None:
-        await asyncio.Event().wait()
-
-    async def embed(self, texts: Sequence[str], model: str | None, **_: Any) -> Embeddings:
-        if self.failure:
-            raise self.failure
-        rows = (np.arange(4 * len(texts)).reshape(-1, 4) / 8).astype(np.float32)
-        return Embeddings(card(EMBEDDER), rows, 3 * len(texts))
-
-    async def rerank(self, query: str, documents: Sequence[str], model: str | None, **_: Any) -> Ranking:
-        self.started.set()
-        if query == "never":
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                self.cancelled = True
-                raise
-        order = sorted(range(len(documents)), reverse=True)
-        return Ranking(card(RERANKER), [Ranked(index, 1 / (2 + n), -n) for n, index in enumerate(order)], 9)
-
-    def health(self) -> Health:
-        return self._health
-
-    def label(self, name: str | None, task: Task) -> str:
-        return self.catalogue.label(name, task)
-
-    async def models(self) -> list[Listed]:
-        return [Listed(each.id, (), each.recipe.task, "ready", True, card=each) for each in READY.cards]
-
-
-def _ask(method: str, path: str, inference: FakeInference | None = None, **request: Any) -> httpx.Response:
-    async def ask() -> httpx.Response:
-        app = create_app(
-            ServeSettings.model_construct(max_request_bytes=2000),
-            cast("Inference", inference or FakeInference()),
-        )
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.request(method, path, **request)
-
-    return asyncio.run(ask())
+JSON = {"Content-Type": "application/json"}
 
 
 def test_a_list_is_embedded_in_order() -> None:
-    answer = _ask("POST", "/embed", json={"input": ["a", "b"], "model": "org/embedder"})
+    answer = ask("POST", "/embed", json={"input": ["a", "b"], "model": "org/embedder"})
     assert answer.status_code == 200
     assert answer.headers["X-Model-Fingerprint"] == "f" * 64
     assert answer.json() == {
@@ -84,11 +24,25 @@ def test_a_list_is_embedded_in_order() -> None:
 
 
 def test_a_string_is_a_list_of_one() -> None:
-    assert len(_ask("POST", "/embed", json={"input": "a"}).json()["embeddings"]) == 1
+    assert len(ask("POST", "/embed", json={"input": "a"}).json()["embeddings"]) == 1
+
+
+def test_what_an_embedding_request_asks_for_reaches_the_inference() -> None:
+    inference = FakeInference()
+    asked = {"truncate": False, "prompt_name": "p", "input_type": "query"}
+    assert ask("POST", "/embed", inference, json={"input": "a", **asked}).status_code == 200
+    assert inference.options == asked
+    ask("POST", "/embed", inference, json={"input": "a"})
+    assert inference.options == {"truncate": True, "prompt_name": None, "input_type": None}
+
+
+def test_the_id_of_the_model_answers_where_an_alias_was_asked() -> None:
+    answer = ask("POST", "/embed", json={"input": "a", "model": "alias"})
+    assert answer.json()["model"] == "org/embedder"
 
 
 def test_documents_come_best_first_with_their_texts() -> None:
-    answer = _ask("POST", "/rerank", json={"query": "q", "documents": ["a", "b", "c"], "top_n": 2})
+    answer = ask("POST", "/rerank", json={"query": "q", "documents": ["a", "b", "c"], "top_n": 2})
     assert answer.json() == {
         "results": [
             {"index": 2, "score": 0.5, "text": "c"},
@@ -100,91 +54,180 @@ def test_documents_come_best_first_with_their_texts() -> None:
 
 
 def test_documents_can_be_left_out_and_top_n_may_exceed_them() -> None:
-    body = {"query": "q", "documents": ["a"], "return_documents": False, "top_n": 10}
-    assert _ask("POST", "/rerank", json=body).json()["results"] == [{"index": 0, "score": 0.5}]
+    body = {"query": "q", "documents": ["a"], "return_documents": False, "top_n": 10**30}
+    assert ask("POST", "/rerank", json=body).json()["results"] == [{"index": 0, "score": 0.5}]
+
+
+def test_raw_scores_are_the_logits() -> None:
+    inference = FakeInference()
+    body = {"query": "q", "documents": ["a", "b"], "raw_scores": True, "truncate": False}
+    answer = ask("POST", "/rerank", inference, json=body)
+    assert [result["score"] for result in answer.json()["results"]] == [0.0, -1.0]
+    assert inference.options == {"truncate": False}
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "status", "param"),
+    ("path", "body", "status", "param", "words"),
     [
-        ("/embed", "{", 400, None),
-        ("/embed", "", 422, None),
-        ("/embed", "[]", 422, None),
-        ("/embed", "{}", 422, "input"),
-        ("/embed", '{"input": []}', 422, "input"),
-        ("/embed", '{"input": null}', 422, "input"),
-        ("/embed", '{"input": 7}', 422, "input"),
-        ("/embed", '{"input": ["a", 7]}', 422, "input.1"),
-        ("/embed", '{"input": ["a"], "model": 7}', 422, "model"),
-        ("/rerank", '{"documents": ["a"]}', 422, "query"),
-        ("/rerank", '{"query": "q"}', 422, "documents"),
-        ("/rerank", '{"query": "q", "documents": []}', 422, "documents"),
-        ("/rerank", '{"query": "q", "documents": "a"}', 422, "documents"),
-        ("/rerank", '{"query": "q", "documents": ["a"], "top_n": 0}', 422, "top_n"),
-        ("/rerank", '{"query": "q", "documents": ["a"], "top_n": "2"}', 422, "top_n"),
+        ("/embed", "{", 400, None, "not JSON"),
+        ("/embed", "", 400, None, "empty"),
+        ("/embed", " \n", 400, None, "empty"),
+        ("/embed", "[]", 422, None, "object"),
+        ("/embed", "null", 422, None, "object"),
+        ("/embed", "{}", 422, "input", "required"),
+        ("/embed", '{"input": []}', 422, "input", "at least 1"),
+        ("/embed", '{"input": null}', 422, "input", "valid string or: Input should be a valid array"),
+        ("/embed", '{"input": 7}', 422, "input", "valid string"),
+        ("/embed", '{"input": NaN}', 422, "input", "valid string"),
+        ("/embed", '{"input": ["a", 7]}', 422, "input.1", "valid string"),
+        ("/embed", '{"input": ["a"], "model": 7}', 422, "model", "valid string"),
+        ("/embed", '{"input": "a", "truncate": "yes"}', 422, "truncate", "boolean"),
+        ("/embed", '{"input": "a", "input_type": "other"}', 422, "input_type", "'query'"),
+        ("/embed", r'{"input": "\ud800"}', 400, None, "not JSON"),
+        ("/embed", "[" * 1900, 400, None, "recursion"),
+        ("/embed", '{"input": "a", "x": ' + "9" * 1900 + "1" * 0 + "}", 200, None, ""),
+        ("/embed", '{"input": "a", "x": 1e999}', 200, None, ""),
+        ("/embed", '{"input": "a", "input": "b"}', 200, None, ""),
+        ("/embed", '{"input": "a", "unheard": "of"}', 200, None, ""),
+        ("/rerank", '{"documents": ["a"]}', 422, "query", "required"),
+        ("/rerank", '{"query": "q"}', 422, "documents", "required"),
+        ("/rerank", '{"query": "q", "documents": []}', 422, "documents", "at least 1"),
+        ("/rerank", '{"query": "q", "documents": "a"}', 422, "documents", "array"),
+        ("/rerank", '{"query": "q", "documents": ["a"], "top_n": 0}', 422, "top_n", "greater"),
+        ("/rerank", '{"query": "q", "documents": ["a"], "top_n": "2"}', 422, "top_n", "integer"),
+        ("/rerank", '{"query": "q", "documents": ["a"], "top_n": 1e400}', 422, "top_n", "integer"),
     ],
 )
-def test_what_is_wrong_with_a_request_is_told(path: str, body: str, status: int, param: str | None) -> None:
-    answer = _ask("POST", path, content=body, headers={"Content-Type": "application/json"})
+def test_what_is_wrong_with_a_body_is_told(
+    path: str, body: str, status: int, param: str | None, words: str
+) -> None:
+    answer = ask("POST", path, content=body, headers=JSON)
     assert answer.status_code == status
+    if status == 200:
+        return
     error = answer.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
     assert error["type"] == "invalid_request_error"
     assert error["param"] == param
+    assert words in error["message"]
+    assert answer.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize("content_type", [None, "application/x-www-form-urlencoded", "text/plain", ";"])
+def test_a_body_that_is_not_called_json_is_refused(content_type: str | None) -> None:
+    headers = {} if content_type is None else {"Content-Type": content_type}
+    answer = ask("POST", "/embed", content=b'{"input": "a"}', headers=headers)
+    assert answer.status_code == 400
+    assert "application/json" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "application/ld+json"])
+def test_every_kind_of_json_is_taken(content_type: str) -> None:
+    answer = ask("POST", "/embed", content=b'{"input": "a"}', headers={"Content-Type": content_type})
+    assert answer.status_code == 200
+
+
+def test_a_form_is_refused() -> None:
+    assert ask("POST", "/embed", data={"input": "a"}).status_code == 400
 
 
 @pytest.mark.parametrize(
     ("failure", "status", "headers"),
     [
-        (errors.UnknownModelError("no"), 404, {}),
-        (errors.WrongTaskError("no"), 400, {}),
-        (errors.TooManyInputsError("no"), 413, {}),
-        (errors.QueryTooLongError("no"), 413, {}),
+        (errors.UnknownModelError("no"), 404, {"x-should-retry": "false"}),
+        (errors.WrongTaskError("no"), 400, {"x-should-retry": "false"}),
+        (errors.UnsupportedModelRequestError("no"), 400, {"x-should-retry": "false"}),
+        (errors.TooManyInputsError("no"), 413, {"x-should-retry": "false"}),
+        (errors.InputTooLongError("no"), 413, {"x-should-retry": "false"}),
+        (errors.QueryTooLongError("no"), 413, {"x-should-retry": "false"}),
         (errors.OverloadedError("full", retry_after=2.2), 429, {"retry-after": "3"}),
         (errors.NotReadyError("loading", retry_after=1), 503, {"retry-after": "1"}),
+        (errors.OutOfMemoryError("no room", retry_after=5), 503, {"retry-after": "5"}),
         (errors.EngineUnavailableError("gone", retry_after=0.1), 503, {"retry-after": "1"}),
         (errors.LoadFailedError("broken"), 503, {"x-should-retry": "false"}),
         (errors.CorruptModelError("tokenizer.json cannot be read"), 503, {"x-should-retry": "false"}),
+        (errors.HubUnreachableError("away"), 503, {}),
+        (errors.DeadlineExceededError("late"), 504, {}),
         (errors.InternalError("bug"), 500, {}),
         (ZeroDivisionError("secret detail"), 500, {}),
     ],
 )
 def test_each_failure_has_its_status(failure: Exception, status: int, headers: dict[str, str]) -> None:
-    answer = _ask("POST", "/embed", FakeInference(failure), json={"input": "a"})
+    answer = ask("POST", "/embed", FakeInference(failure), json={"input": "a"})
     assert answer.status_code == status
     assert headers.items() <= dict(answer.headers).items()
+    assert not {"retry-after", "x-should-retry"} <= set(answer.headers)
     assert "secret detail" not in answer.text
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
 
 
 def test_a_body_over_the_limit_is_refused_stated_or_streamed() -> None:
-    assert _ask("POST", "/embed", json={"input": "a" * 3000}).status_code == 413
+    assert ask("POST", "/embed", json={"input": "a" * 3000}).status_code == 413
 
     async def chunks() -> Any:
         for _ in range(30):
             yield b"a" * 100
 
-    answer = _ask("POST", "/embed", content=chunks(), headers={"Content-Type": "application/json"})
+    answer = ask("POST", "/embed", content=chunks(), headers=JSON)
     assert answer.status_code == 413
     assert answer.json()["error"]["code"] == "RequestTooLarge"
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nowhere", 404), ("GET", "/embed", 405)])
-def test_what_is_not_there_answers_in_the_same_shape(method: str, path: str, status: int) -> None:
-    answer = _ask(method, path)
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [("GET", "/nowhere", 404, "NotFound"), ("GET", "/embed", 405, "MethodNotAllowed")],
+)
+def test_what_is_not_there_answers_in_the_same_shape(method: str, path: str, status: int, code: str) -> None:
+    answer = ask(method, path)
     assert answer.status_code == status
-    assert "message" in answer.json()["error"]
+    assert answer.json()["error"]["code"] == code
+    assert answer.headers["x-should-retry"] == "false"
+    assert status != 405 or answer.headers["Allow"] == "POST"
 
 
-def test_models_are_listed_by_task() -> None:
-    assert _ask("GET", "/models").json() == {
-        "embedding_models": ["org/embedder"],
+def test_models_are_listed_by_task_with_their_aliases() -> None:
+    assert ask("GET", "/models").json() == {
+        "embedding_models": ["org/embedder", "alias", "org/other"],
         "reranking_models": ["org/reranker"],
     }
+    assert ask("GET", "/models?detail=false").json() == ask("GET", "/models").json()
+
+
+def test_the_detail_of_models_tells_what_is_known() -> None:
+    loaded, _, available = ask("GET", "/models?detail=true").json()["models"]
+    assert loaded == {
+        "model": "org/embedder",
+        "served_names": ["alias"],
+        "task": "embed",
+        "state": "ready",
+        "reason": "",
+        "message": "",
+        "default": True,
+        "dimensions": 4,
+        "max_tokens": 16,
+        "revision": "0123456789abcdef0123456789abcdef01234567",
+        "provider": "cpu",
+        "fallback": None,
+        "precision": "fp32",
+        "memory_bytes": 7,
+        "fingerprint": "f" * 64,
+    }
+    assert set(available) == set(loaded)
+    assert (available["state"], available["dimensions"], available["memory_bytes"]) == (
+        "available",
+        None,
+        None,
+    )
+
+
+def test_a_parameter_of_the_wrong_type_is_told() -> None:
+    answer = ask("GET", "/models?detail=maybe")
+    assert answer.status_code == 422
+    assert answer.json()["error"]["param"] == "detail"
 
 
 def test_ready_describes_what_is_served() -> None:
-    answer = _ask("GET", "/health/ready")
+    answer = ask("GET", "/health/ready")
     assert answer.status_code == 200
     assert answer.json()["status"] == "ready"
     assert answer.json()["models"][0]["fingerprint"] == "f" * 64
@@ -192,47 +235,67 @@ def test_ready_describes_what_is_served() -> None:
 
 def test_not_ready_says_why_and_liveness_does_not_care() -> None:
     health = Health("load_failed", "FingerprintMismatch", "expected a, found b", ())
-    answer = _ask("GET", "/health/ready", FakeInference(health=health))
+    answer = ask("GET", "/health/ready", FakeInference(health=health))
     assert answer.status_code == 503
     assert answer.json() == {
         "status": "load_failed",
         "reason": "FingerprintMismatch",
         "message": "expected a, found b",
     }
-    assert _ask("GET", "/health/live", FakeInference(health=health)).status_code == 200
+    assert ask("GET", "/health/live", FakeInference(health=health)).status_code == 200
 
 
-def test_the_openapi_document_has_the_documented_examples() -> None:
-    document = _ask("GET", "/openapi.json").json()
-    assert {"/embed", "/rerank", "/models", "/health/live", "/health/ready", "/metrics"} <= set(
-        document["paths"]
-    )
-    assert "examples" in document["components"]["schemas"]["EmbedRequest"]
+@pytest.mark.parametrize("asked", ["0", "-1", "1.5", "soon", "", "1e3", "٣", "000"])
+def test_a_time_out_that_is_no_positive_number_is_refused(asked: str) -> None:
+    headers = [(b"X-Request-Timeout-Ms", asked.encode())]
+    answer = ask("POST", "/embed", json={"input": "a"}, headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "X-Request-Timeout-Ms"
+
+
+@pytest.mark.parametrize("asked", ["1000", " 60000 ", "9" * 5000])
+def test_any_positive_time_out_is_taken(asked: str) -> None:
+    answer = ask("POST", "/embed", json={"input": "a"}, headers={"X-Request-Timeout-Ms": asked})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "settings", "words"),
+    [
+        ({"X-Request-Timeout-Ms": "50"}, {}, "50 ms"),
+        ({}, {"request_timeout_secs": 0.05}, "50 ms"),
+        ({"X-Request-Timeout-Ms": "60000"}, {"request_timeout_secs": 0.05}, "50 ms"),
+    ],
+)
+def test_past_the_deadline_the_work_is_cancelled(
+    headers: dict[str, str], settings: dict[str, Any], words: str
+) -> None:
+    inference = FakeInference()
+    answer = ask("POST", "/embed", inference, settings=settings, json={"input": "never"}, headers=headers)
+    assert answer.status_code == 504
+    assert answer.json()["error"]["code"] == "DeadlineExceeded"
+    assert words in answer.json()["error"]["message"]
+    assert inference.cancelled
 
 
 def test_the_work_of_a_client_that_left_is_cancelled() -> None:
-    async def leave() -> bool:
+    async def leave() -> tuple[bool, int]:
         inference = FakeInference()
-        app = create_app(ServeSettings.model_construct(max_request_bytes=2000), cast("Inference", inference))
         body = b'{"query": "never", "documents": ["a"]}'
-        messages = [{"type": "http.request", "body": body, "more_body": False}]
+        sent = await exchange(app(inference), "/rerank", body, inference.started)
+        return inference.cancelled, sent[0]["status"]
 
-        async def receive() -> Any:
-            if messages:
-                return messages.pop(0)
-            await inference.started.wait()
-            return {"type": "http.disconnect"}
+    assert asyncio.run(leave()) == (True, 499)
 
-        async def send(_: Any) -> None: ...
 
-        scope = {
-            "type": "http", "method": "POST", "path": "/rerank", "raw_path": b"/rerank", "query_string": b"",
-            "headers": [(b"content-type", b"application/json")], "http_version": "1.1", "scheme": "http",
-            "client": ("test", 1), "server": ("test", 80), "root_path": "",
-        }  # fmt: skip
-        async with asyncio.timeout(5):
-            await app(scope, receive, send)
-        await asyncio.sleep(0)
-        return inference.cancelled
+def test_what_is_cut_off_at_the_end_is_told_so() -> None:
+    async def cut_off() -> tuple[int, bool]:
+        inference = FakeInference()
+        body = b'{"query": "never", "documents": ["a"]}'
+        asking = asyncio.create_task(exchange(app(inference), "/rerank", body, asyncio.Event()))
+        await inference.started.wait()
+        asking.cancel()
+        sent = await asking
+        return sent[0]["status"], b"Draining" in sent[1]["body"]
 
-    assert asyncio.run(leave())
+    assert asyncio.run(cut_off()) == (503, True)

@@ -1,0 +1,103 @@
+"""A request's body: bounded while it streams in, checked against its schema in one pass over the bytes."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from starlette.types import Receive
+
+from embedding_runtime.errors import (
+    ClientLeftError,
+    InvalidRequestError,
+    MalformedRequestError,
+    RequestError,
+    RequestTooLargeError,
+)
+
+_Body = TypeVar("_Body", bound=BaseModel)
+
+# A client that is still sending sees a broken connection, not our answer: so what is too much is read and
+# thrown away, up to this many times the limit.
+_PATIENCE = 10
+
+
+async def read_body(receive: Receive, headers: Mapping[bytes, bytes], most: int) -> bytes:
+    """The whole body; nothing larger than `most` bytes is ever held.
+
+    Raises RequestTooLargeError, ClientLeftError.
+    """
+    stated = headers.get(b"content-length", b"")
+    if stated.isdigit() and int(stated[:20]) > most:
+        await _throw_away(receive, most)
+        raise _too_large(most)
+    chunks, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeftError("the client closed the connection")
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > most:
+            if message.get("more_body"):
+                await _throw_away(receive, most)
+            raise _too_large(most)
+        chunks.append(chunk)
+        if not message.get("more_body"):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def _throw_away(receive: Receive, most: int) -> None:
+    left = _PATIENCE * most
+    while left > 0:
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if not message.get("more_body"):
+            return
+
+
+def _too_large(most: int) -> RequestTooLargeError:
+    return RequestTooLargeError(f"the body is larger than {most} bytes (MAX_REQUEST_BYTES)")
+
+
+def parse(schema: type[_Body], body: bytes, headers: Mapping[bytes, bytes]) -> _Body:
+    """The body as `schema` has it.
+
+    Raises MalformedRequestError for what is no JSON, InvalidRequestError for what the schema does not allow.
+    """
+    content_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if content_type != b"application/json" and not content_type.endswith(b"+json"):
+        shown = content_type.decode("latin-1") or "missing"
+        raise MalformedRequestError(
+            f"the Content-Type is {shown}; allowed is application/json", param="Content-Type"
+        )
+    if not body.strip():
+        raise MalformedRequestError("the body is empty; allowed is a JSON object")
+    try:
+        return schema.model_validate_json(body)
+    except ValidationError as error:
+        raise mistake(error.errors(include_url=False, include_input=False)) from None
+
+
+def mistake(entries: list[ErrorDetails]) -> RequestError:
+    """The one mistake that is told, of all that pydantic found."""
+    # Where several variants of a field were tried, the one that got furthest says most.
+    rank = max(map(_rank, entries))
+    furthest = [entry for entry in entries if _rank(entry) == rank]
+    first = furthest[0]
+    if first["type"] == "json_invalid":
+        reason = first.get("ctx", {}).get("error", first["msg"])
+        return MalformedRequestError(f"the body is not JSON: {reason}")
+    where = _where(first)
+    variants = dict.fromkeys(entry["msg"] for entry in furthest if _where(entry) == where)
+    return InvalidRequestError(f"{where or 'body'}: {' or: '.join(variants)}", param=where or None)
+
+
+def _rank(entry: ErrorDetails) -> tuple[int, bool]:
+    return len(entry["loc"]), not entry["type"].endswith("_type")
+
+
+def _where(entry: ErrorDetails) -> str:
+    # Unions name the variant that was tried; a client knows its fields and its places in a list only.
+    parts = [str(part) for part in entry["loc"]]
+    return ".".join(part for part in parts if part.isdigit() or (part.isidentifier() and part != "str"))

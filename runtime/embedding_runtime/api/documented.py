@@ -1,0 +1,142 @@
+"""The OpenAPI document: errors with examples, headers, keys; and the page that shows it.
+
+The page and all that it loads come from this server: nothing is fetched from anywhere else.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import fastapi_offline
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from embedding_runtime import errors
+from embedding_runtime.api.answers import ErrorAnswer
+from embedding_runtime.api.errors import described
+from embedding_runtime.errors import RuntimeFault
+
+_STATIC = Path(fastapi_offline.__file__).parent / "static"
+_FILES = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")
+
+_EXAMPLES: dict[str, list[RuntimeFault]] = {
+    "Malformed, or a model that cannot do this": [
+        errors.MalformedRequestError("the body is not JSON: Invalid JSON: EOF while parsing at line 1"),
+        errors.WrongTaskError(
+            "BAAI/bge-reranker-base is a reranking model; ask it at /rerank", param="model"
+        ),
+    ],
+    "No API key, or an unknown one": [errors.AuthenticationError("the API key is not one of this server's")],
+    "No such model": [
+        errors.UnknownModelError(
+            "the model 'BAAI/bge-smal-en-v1.5' is not served here; nearest: BAAI/bge-small-en-v1.5",
+            param="model",
+        )
+    ],
+    "Too many inputs, too many bytes, an input or a query that is too long": [
+        errors.TooManyInputsError("input has 5000 entries; one request may hold 2048", param="input"),
+        errors.InputTooLongError("input.3 has 700 tokens; the model takes 512", param="input.3"),
+    ],
+    "A field is missing or of the wrong type": [
+        errors.InvalidRequestError("input: Field required", param="input")
+    ],
+    "The queue is full": [errors.OverloadedError("the queue is full: 262144 tokens wait", retry_after=3)],
+    "Loading, failed, restarting, or no room": [
+        errors.NotReadyError("BAAI/bge-reranker-base is loading", retry_after=1),
+        errors.LoadFailedError("BAAI/bge-reranker-base could not be loaded: ..."),
+    ],
+    "Not done within the deadline": [errors.DeadlineExceededError("there was no answer within 500 ms")],
+}
+
+_REQUEST_HEADERS = [
+    ("X-Request-Id", {"type": "string"}, "Taken over into answer, log and trace."),
+    (
+        "X-Request-Timeout-Ms",
+        {"type": "integer", "minimum": 1},
+        "Past it the answer is 504 and the work is dropped.",
+    ),
+    ("traceparent", {"type": "string"}, "The W3C trace context that the request belongs to."),
+]
+
+
+def failures() -> dict[int | str, dict[str, Any]]:
+    """The error answers of an inference endpoint, as FastAPI's `responses` takes them."""
+    return {
+        described(examples[0])[0]: {"description": text, "model": ErrorAnswer}
+        for text, examples in _EXAMPLES.items()
+    }
+
+
+def request_headers() -> dict[str, Any]:
+    """The headers that an inference endpoint reads, as FastAPI's `openapi_extra` takes them."""
+    return {
+        "parameters": [
+            {"in": "header", "name": name, "required": False, "schema": schema, "description": text}
+            for name, schema, text in _REQUEST_HEADERS
+        ]
+    }
+
+
+def success_headers(*names: str) -> dict[str, Any]:
+    """The headers of a successful answer, as a response's `headers`."""
+    return {name: {"description": _ANSWER_HEADERS[name], "schema": {"type": "string"}} for name in names}
+
+
+_ANSWER_HEADERS = {
+    "X-Request-Id": "The request's id.",
+    "X-Model-Fingerprint": "Identifies the embedding space; never mix vectors with different ones.",
+    "Server-Timing": "Milliseconds by stage.",
+}
+
+
+def complete(app: FastAPI, *, keys: bool) -> None:
+    """Add to the app's document what FastAPI has no place for: examples of errors; API keys."""
+    generate = app.openapi
+
+    def completed() -> dict[str, Any]:
+        document = generate()
+        for path, methods in document["paths"].items():
+            for operation in methods.values():
+                _add_examples(operation["responses"])
+                if keys and not path.startswith("/health/"):
+                    operation["security"] = [{"bearer": []}, {"header": []}]
+        if keys:
+            document["components"]["securitySchemes"] = {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            }
+        return document
+
+    app.openapi = completed  # type: ignore[method-assign]
+
+
+def _add_examples(responses: dict[str, Any]) -> None:
+    # FastAPI would drop a `param` that is null.
+    for examples in _EXAMPLES.values():
+        content = responses.get(str(described(examples[0])[0]), {}).get("content", {}).get("application/json")
+        if content and content["schema"].get("$ref", "").endswith(f"/{ErrorAnswer.__name__}"):
+            content["examples"] = {error.code: {"value": described(error)[1]} for error in examples}
+
+
+def add_page(app: FastAPI) -> None:
+    """Serve the page at /docs."""
+
+    async def page(request: Request) -> Response:
+        root = request.scope.get("root_path", "")
+        return get_swagger_ui_html(
+            openapi_url=f"{root}{app.openapi_url}",
+            title=app.title,
+            swagger_js_url=f"{root}/docs/swagger-ui-bundle.js",
+            swagger_css_url=f"{root}/docs/swagger-ui.css",
+            swagger_favicon_url=f"{root}/docs/favicon.png",
+            # Its default sends the document's address to a validator on the internet.
+            swagger_ui_parameters={"validatorUrl": None},
+        )
+
+    async def file(request: Request) -> Response:
+        return FileResponse(_STATIC / request.url.path.rpartition("/")[2])
+
+    app.add_route("/docs", page, include_in_schema=False)
+    for name in _FILES:
+        app.add_route(f"/docs/{name}", file, include_in_schema=False)
