@@ -17,19 +17,16 @@ from embedding_runtime.errors import (
 
 _Body = TypeVar("_Body", bound=BaseModel)
 
-# A client that is still sending sees a broken connection, not our answer: so what is too much is read and
-# thrown away, up to this many times the limit.
-_PATIENCE = 10
-
 
 async def read_body(receive: Receive, headers: Mapping[bytes, bytes], most: int) -> bytes:
     """The whole body; nothing larger than `most` bytes is ever held.
+
+    What a client still sends after the answer is read and thrown away by the protocol.
 
     Raises RequestTooLargeError, ClientLeftError.
     """
     stated = headers.get(b"content-length", b"")
     if stated.isdigit() and int(stated[:20]) > most:
-        await _throw_away(receive, most)
         raise _too_large(most)
     chunks, size = [], 0
     while True:
@@ -39,21 +36,10 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], most: int)
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > most:
-            if message.get("more_body"):
-                await _throw_away(receive, most)
             raise _too_large(most)
         chunks.append(chunk)
         if not message.get("more_body"):
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-async def _throw_away(receive: Receive, most: int) -> None:
-    left = _PATIENCE * most
-    while left > 0:
-        message = await receive()
-        left -= len(message.get("body", b""))
-        if not message.get("more_body"):
-            return
 
 
 def _too_large(most: int) -> RequestTooLargeError:

@@ -83,7 +83,7 @@ def test_what_cannot_be_answered_is_told(
 @pytest.mark.parametrize(
     ("body", "status"),
     [
-        (rb'{"input": "\ud800"}', 422),
+        (rb'{"input": "\ud800"}', 400),
         (b'{"input": "\xff"}', 400),
         (b'{"input": "a\x00b"}', 400),
         (rb'{"input": "a\u0000b"}', 200),
