@@ -4,6 +4,7 @@ import errno
 import ssl
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 
 import httpx2
 from huggingface_hub import errors as hub
@@ -100,7 +101,7 @@ def _http(error: hub.HfHubHTTPError, ref: ModelRef, endpoint: str) -> RuntimeFau
         )
     if isinstance(error, hub.RemoteEntryNotFoundError):
         return errors.UnsupportedModelError(
-            f"404: {ref} lacks a file that its listing names: {error.request.url}"
+            f"404: {ref} lacks a file that its listing names: {error.response.url.path}"
         )
     if status == 404 or isinstance(error, hub.RepositoryNotFoundError):
         # Without a token the public hub answers 401 for what does not exist, as it does for what is private.
@@ -117,6 +118,11 @@ def _http(error: hub.HfHubHTTPError, ref: ModelRef, endpoint: str) -> RuntimeFau
             f"429: {endpoint} limits the rate of requests{_when(_seconds(error))}; wait, set HF_TOKEN for a "
             "higher limit, or use a mirror (HF_ENDPOINT)",
             retry_after=_seconds(error),
+        )
+    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return errors.HubUnreachableError(
+            f"407: the proxy before {endpoint} wants a name and a password; set them in HTTPS_PROXY or "
+            "HTTP_PROXY, as http://name:password@host:port"
         )
     if status == 408 or status >= 500:
         return errors.HubUnreachableError(f"{status}: {endpoint} failed", retry_after=_seconds(error))
