@@ -8,8 +8,8 @@ from embedding_runtime.errors import AddressInUseError
 _BACKLOG = 2048
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on the address (port 0: any free one).
+def listen(host: str, port: int, variable: str = "API_PORT") -> socket.socket:
+    """A socket that listens on the address (port 0: any free one); `variable` is what set the port.
 
     Raises AddressInUseError that names the address and the variables that set it.
     """
@@ -24,4 +24,4 @@ def listen(host: str, port: int) -> socket.socket:
         # A resolver's error numbers are not the system's.
         own = isinstance(error, socket.gaierror) or error.errno is None
         why = error.strerror if own else os.strerror(error.errno or 0)
-        raise AddressInUseError(f"cannot listen on {host}:{port}: {why} (API_HOST, API_PORT)") from error
+        raise AddressInUseError(f"cannot listen on {host}:{port}: {why} (API_HOST, {variable})") from error

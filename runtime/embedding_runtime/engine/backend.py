@@ -1,7 +1,7 @@
 """The seam between serving and computing, and what crosses it.
 
-A backend is created with what it is to run, then `load`, `warm_up`, any number of `run`, `close`; all from
-one thread. Everything that may differ between ONNX Runtime, OpenVINO and a fake in a test lies behind it.
+A backend is created with what it is to run, then `load`, `warm_up`, any number of `run`, `close`; never
+two at once. Everything that may differ between ONNX Runtime, OpenVINO and a fake in a test lies behind it.
 """
 
 from collections.abc import Sequence
@@ -55,13 +55,18 @@ class Backend(Protocol):
         """What it really runs on: cpu or cuda. Known after `load`."""
 
     @property
+    def fallback(self) -> str | None:
+        """Why it does not run on the provider that was asked for. Known after `load`."""
+
+    @property
     def token_budget(self) -> int:
         """How many padded tokens a batch should hold to run fastest here. Known after `load`."""
 
     def load(self) -> None:
         """Read the graph and get it ready to run.
 
-        Raises UnsupportedModelError, CorruptModelError, ProviderUnavailableError.
+        A CUDA that was asked for and cannot be used is a fall-back to the CPU. Raises UnsupportedModelError,
+        CorruptModelError, OutOfMemoryError.
         """
 
     def warm_up(self) -> int:
@@ -70,7 +75,7 @@ class Backend(Protocol):
     def run(self, texts: Sequence[Tokens]) -> Float32:
         """One row per text, float32 [b, width]: a vector, or a cross-encoder's one logit.
 
-        Raises InternalError when the graph fails or gives something that is not finite.
+        Raises InternalError when the graph fails or gives something that is not finite, OutOfMemoryError.
         """
 
     def close(self) -> None:

@@ -13,12 +13,15 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime as ort
 
 from embedding_runtime.engine.backend import Execution, Float32, Tokens, padded
+from embedding_runtime.engine.memory import give_back
 from embedding_runtime.engine.pooling import normalize, pool
 from embedding_runtime.engine.providers import CPU, CUDA, Choice, choose, no_cuda
 from embedding_runtime.errors import (
     CorruptModelError,
     InternalError,
+    OutOfMemoryError,
     ProviderUnavailableError,
+    RuntimeFault,
     UnsupportedModelError,
 )
 from embedding_runtime.model.recipe import Recipe
@@ -34,6 +37,10 @@ _ROW_OUTPUTS = ("sentence_embedding", "logits")
 # GPU needs more to be busy.
 _TOKEN_BUDGETS = {CPU: 1024, CUDA: 16384}
 
+# How ONNX Runtime's allocators, CUDA and the C++ library say that there is no room.
+_OUT_OF_MEMORY = ("out of memory", "failed to allocate", "bad_alloc", "bad allocation", "available memory of")
+_OUT_OF_MEMORY_SECONDS = 5.0
+
 
 def usable_providers() -> list[str]:
     """The execution providers of this build of ONNX Runtime."""
@@ -47,6 +54,7 @@ class OnnxBackend:
         self._path, self._recipe, self._execution = path, recipe, execution
         self._session: ort.InferenceSession | None = None
         self._provider = CPU
+        self._fallback: str | None = None
         self._inputs: dict[str, type[np.generic]] = {}
         self._output = ""
         self._pooled = False
@@ -57,32 +65,39 @@ class OnnxBackend:
         return "cuda" if self._provider == CUDA else "cpu"
 
     @property
+    def fallback(self) -> str | None:
+        """Why it runs on the CPU although CUDA was asked for."""
+        return self._fallback
+
+    @property
     def token_budget(self) -> int:
         """Padded tokens per batch."""
         return _TOKEN_BUDGETS[self._provider]
 
     def load(self) -> None:
         """Create the session and find out what goes in and what comes out; see Backend."""
-        choice = choose(self._execution.provider, ort.get_available_providers())
-        self._session = self._create(choice)
+        self._session = self._create()
         self._inputs = _input_types(self._session)
         self._output, self._pooled = _output(self._session, self._recipe)
 
-    def _create(self, choice: Choice) -> ort.InferenceSession:
-        if choice.name == CUDA:
-            try:
+    def _create(self) -> ort.InferenceSession:
+        wanted = self._execution.provider
+        try:
+            choice = choose(wanted, ort.get_available_providers())
+            if choice.name == CUDA:
                 return self._cuda_session()
-            except ProviderUnavailableError as error:
-                if self._execution.provider == "cuda":
-                    raise
-                choice = Choice(CPU, fallback=error.message)
-        if choice.fallback:
-            _log.info("falling back to the CPU", reason=choice.fallback)
+        except ProviderUnavailableError as error:
+            choice = Choice(CPU, fallback=error.message)
+        if choice.fallback and wanted == "cuda":
+            self._fallback = choice.fallback
+            _log.warning("CUDA requested but not available, falling back to CPU", reason=choice.fallback)
+        elif choice.fallback:
+            _log.info("running on the CPU", reason=choice.fallback)
         self._provider = CPU
         try:
             return ort.InferenceSession(str(self._path), sess_options=self._options(), providers=[CPU])
         except Exception as error:
-            raise CorruptModelError(
+            raise self._out_of_memory(error) or CorruptModelError(
                 f"ONNX Runtime cannot load {self._path.name}: {_first_line(error)}"
             ) from error
 
@@ -95,7 +110,10 @@ class OnnxBackend:
                 str(self._path), sess_options=self._options(), providers=[cuda, CPU]
             )
         except Exception as error:
-            raise ProviderUnavailableError(no_cuda(_first_line(error))) from error
+            self._provider = CUDA
+            raise self._out_of_memory(error) or ProviderUnavailableError(
+                no_cuda(_first_line(error))
+            ) from error
         if session.get_providers()[0] != CUDA:
             # ONNX Runtime itself only warns here, and would run 50 times slower without a word.
             raise ProviderUnavailableError(no_cuda("the CUDA provider could not be initialised"))
@@ -130,7 +148,9 @@ class OnnxBackend:
         try:
             (output,) = self._session.run([self._output], feed)
         except Exception as error:
-            raise InternalError(f"ONNX Runtime failed: {_first_line(error)}") from error
+            raise self._out_of_memory(error) or InternalError(
+                f"ONNX Runtime failed: {_first_line(error)}"
+            ) from error
         rows = output.astype(np.float32, copy=False)
         if self._pooled:
             rows = pool(rows, batch.attention_mask, self._recipe.pooling)
@@ -143,6 +163,18 @@ class OnnxBackend:
     def close(self) -> None:
         """See Backend."""
         self._session = None
+        give_back()
+
+    def _out_of_memory(self, error: Exception) -> RuntimeFault | None:
+        told = str(error).lower()
+        if not any(words in told for words in _OUT_OF_MEMORY):
+            return None
+        what = "CUDA out of memory" if self._provider == CUDA else "out of memory"
+        return OutOfMemoryError(
+            f"{what}: {_first_line(error)}; set a smaller MAX_EMBEDDING_BATCH_SIZE (for a reranker "
+            "MAX_RERANKING_BATCH_SIZE) or MAX_BATCH_TOKENS, or use a smaller model",
+            retry_after=_OUT_OF_MEMORY_SECONDS,
+        )
 
 
 def _input_types(session: ort.InferenceSession) -> dict[str, type[np.generic]]:

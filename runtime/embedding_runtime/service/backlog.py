@@ -39,21 +39,27 @@ class _Waiting:
 
 
 class Backlog:
-    """Everything that waits, for all models. Requests are named by integers that the caller chooses.
+    """Everything that waits, for all models. The caller names requests and models by integers."""
 
-    `limits` has one entry per model and may be replaced at any time.
-    """
-
-    def __init__(self, limits: Sequence[Limits]) -> None:
-        self.limits = list(limits)
-        self._sorted: list[list[_Item]] = [[] for _ in limits]
+    def __init__(self) -> None:
+        self._limits: dict[int, Limits] = {}
+        self._sorted: dict[int, list[_Item]] = {}
         self._requests: dict[int, _Waiting] = {}
         self._turns: deque[int] = deque()
         self.tokens = 0
 
     def __len__(self) -> int:
         """The number of texts that wait."""
-        return sum(map(len, self._sorted))
+        return sum(map(len, self._sorted.values()))
+
+    def open(self, slot: int, limits: Limits) -> None:
+        """From now on requests for this model may be added."""
+        self._limits[slot], self._sorted[slot] = limits, []
+
+    def close(self, slot: int) -> None:
+        """Forget a model that nothing waits for. An unknown one is no error."""
+        self._limits.pop(slot, None)
+        self._sorted.pop(slot, None)
 
     def add(self, request: int, slot: int, lengths: Sequence[int]) -> None:
         """A request of texts with these lengths joins at the end of the turns."""
@@ -81,7 +87,7 @@ class Backlog:
         self._turns.append(request)
         waiting = self._requests[request]
         line = self._sorted[waiting.slot]
-        low, high = _window(line, bisect_left(line, waiting.items[-1]), self.limits[waiting.slot])
+        low, high = _window(line, bisect_left(line, waiting.items[-1]), self._limits[waiting.slot])
         taken = line[low:high]
         del line[low:high]
         for item in taken:

@@ -1,13 +1,15 @@
-"""An HTTP process's end of the socket: submits token batches, keeps the engine's last state, reconnects for
-ever.
+"""An HTTP process's end of the socket: submits token batches, asks for models, keeps the
+engine's last state, reconnects for ever.
 """
 
 import asyncio
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from embedding_runtime.engine.backend import Float32, Tokens
+from embedding_runtime.engine.backend import Tokens
 from embedding_runtime.errors import EngineUnavailableError, WireError
+from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.service import wire
 from embedding_runtime.service.state import EngineState
 from embedding_runtime.telemetry import logger
@@ -21,26 +23,38 @@ _GONE = "the engine process is not running; it is being restarted"
 class EngineClient:
     """One connection, any number of requests in flight on it."""
 
-    def __init__(self, path: str, on_state: Callable[[EngineState], None]) -> None:
+    def __init__(self, path: str, on_state: Callable[[EngineState | None], None]) -> None:
         self._path = path
         self._on_state = on_state
         self._writer: asyncio.StreamWriter | None = None
-        self._waiting: dict[int, asyncio.Future[Float32]] = {}
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._ids = itertools.count(1)
         self.state: EngineState | None = None
 
-    async def submit(self, slot: int, texts: Sequence[Tokens]) -> Float32:
-        """The rows of these texts, float32 [n, width]. Cancelling the call cancels the request in the engine.
+    async def submit(self, slot: int, texts: Sequence[Tokens]) -> wire.Rows:
+        """The rows of these texts. Cancelling the call cancels the request in the engine.
 
         Raises EngineUnavailableError at once when the engine is not there or dies meanwhile,
-        RequestTooLargeError, and what the engine answers: OverloadedError, NotReadyError, LoadFailedError,
+        RequestTooLargeError, and what the engine answers: OverloadedError, UnloadedError, OutOfMemoryError,
         InternalError.
         """
+        request = next(self._ids)
+        rows: wire.Rows = await self._ask(request, wire.submit(slot, request, texts))
+        return rows
+
+    async def load(self, wanted: Wanted) -> int:
+        """Have a model ready; its slot. By then `state` shows it.
+
+        Raises EngineUnavailableError, OverloadedError, and what keeps the model from being loaded.
+        """
+        request = next(self._ids)
+        slot: int = await self._ask(request, wire.load(request, wanted))
+        return slot
+
+    async def _ask(self, request: int, frame: bytes) -> Any:
         if self._writer is None:
             raise EngineUnavailableError(_GONE, retry_after=1)
-        request = next(self._ids)
-        frame = wire.submit(slot, request, texts)
-        future: asyncio.Future[Float32] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[request] = future
         try:
             self._writer.write(frame)
@@ -80,6 +94,8 @@ class EngineClient:
                 continue
             if frame.kind is wire.Kind.ROWS:
                 future.set_result(wire.parse_rows(frame.payload))
+            elif frame.kind is wire.Kind.LOADED:
+                future.set_result(frame.slot)
             elif frame.kind is wire.Kind.ERROR:
                 future.set_exception(wire.parse_error(frame.payload))
             else:
@@ -90,6 +106,7 @@ class EngineClient:
         if self._writer is not None:
             self._writer.close()
         self._writer, self.state = None, None
+        self._on_state(None)
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(EngineUnavailableError(_GONE, retry_after=1))

@@ -1,8 +1,8 @@
-"""The engine's one computing thread: loads the models, then runs batches from the backlog for as long as it
-lives.
+"""The engine's one computing thread: runs batches from the backlog for as long as it lives.
 
-Everything that the event loop calls (`submit`, `cancel`) is quick and thread-safe; answers are handed over
-through the callbacks, on the computing thread.
+Everything that the event loop calls (`open`, `close`, `submit`, `cancel`, `usage`) is quick and thread-safe;
+answers are handed over through the callbacks, on the computing thread. Models are loaded elsewhere, and
+closed here, between two batches.
 """
 
 import itertools
@@ -10,42 +10,39 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from embedding_runtime.engine.backend import Float32, Tokens
-from embedding_runtime.errors import (
-    InternalError,
-    LoadFailedError,
-    NotReadyError,
-    OverloadedError,
-    RuntimeFault,
-    WireError,
-)
+from embedding_runtime.engine.backend import Backend, Float32, Tokens
+from embedding_runtime.errors import InternalError, OverloadedError, RuntimeFault, UnloadedError
+from embedding_runtime.pulse import Pulse
 from embedding_runtime.service.backlog import Backlog, Cut, Limits
-from embedding_runtime.service.configured import Configured
-from embedding_runtime.service.loading import Loaded
-from embedding_runtime.service.state import EngineState, ModelState
+from embedding_runtime.service.gauges import BatchGauges, queue_gauges
+from embedding_runtime.service.wire import Rows
 from embedding_runtime.telemetry import logger
 
 _log = logger("compute")
 
-Answer = Callable[[Float32 | RuntimeFault], None]
-Load = Callable[[Configured], Loaded]
+Answer = Callable[[Rows | RuntimeFault], None]
 
-_FIRST_RETRY_SECONDS = 1.0
-_LAST_RETRY_SECONDS = 30.0
-# Retry-After of a full queue before anything was measured, and its bounds.
+# What a model is taken to do before anything was measured: little for its pulse, more for Retry-After.
+_SLOW_TOKENS_PER_SECOND = 500.0
 _FIRST_TOKENS_PER_SECOND = 5_000.0
 _RETRY_AFTER_SECONDS = (1.0, 60.0)
 _SMOOTHING = 0.2
+# A batch that takes so many times what was expected hangs.
+_HANGING = 20.0
 
 
 @dataclass
 class _Job:
+    slot: int
     texts: Sequence[Tokens]
     answer: Answer
+    arrived: float
+    started: float = 0.0
     rows: Float32 | None = None
     missing: int = field(init=False)
 
@@ -53,45 +50,81 @@ class _Job:
         self.missing = len(self.texts)
 
 
-class Compute(threading.Thread):
-    """Owns the backends and the backlog."""
+@dataclass
+class _Open:
+    backend: Backend
+    gauges: BatchGauges
+    last_used: float
+    jobs: int = 0
+    tokens_per_second: float = _SLOW_TOKENS_PER_SECOND
 
-    def __init__(
-        self,
-        models: Sequence[Configured],
-        load: Load,
-        batch_sizes: Sequence[int],
-        batch_tokens: int | None,
-        queue_tokens: int,
-        publish: Callable[[EngineState], None],
-    ) -> None:
+
+@dataclass(frozen=True)
+class Usage:
+    """Whether a model has waiting or running work, and when it last had (monotonic seconds)."""
+
+    busy: bool
+    last_used: float
+
+
+class Compute(threading.Thread):
+    """Owns the loaded backends and the backlog.
+
+    `hang_seconds`: a batch is never taken for hung before, as `pulse` tells it.
+    """
+
+    def __init__(self, queue_tokens: int, *, pulse: Pulse | None = None, hang_seconds: float = 20.0) -> None:
         super().__init__(name="compute", daemon=True)
-        self._models, self._load, self._publish = models, load, publish
-        self._batch_sizes, self._batch_tokens, self._queue_tokens = batch_sizes, batch_tokens, queue_tokens
-        self._loaded: dict[int, Loaded] = {}
-        self._backlog = Backlog([Limits(batch_tokens or 1, size) for size in batch_sizes])
+        self._queue_tokens, self._pulse, self._hang_seconds = queue_tokens, pulse, hang_seconds
+        self._open: dict[int, _Open] = {}
+        self._closing: list[tuple[int, Callable[[], None]]] = []
+        self._backlog = Backlog()
         self._jobs: dict[int, _Job] = {}
         self._ids = itertools.count(1)
         self._wake = threading.Condition()
         self._stopping = False
+        self._running = -1
         self._tokens_per_second = _FIRST_TOKENS_PER_SECOND
-        self.state = EngineState(
-            tuple(ModelState(model.ref.id, model.ref.revision, model.task) for model in models)
-        )
+
+    def open(self, slot: int, backend: Backend, limits: Limits, label: str) -> None:
+        """From now on the model in `slot` answers; `label` names it in metrics."""
+        with self._wake:
+            self._open[slot] = _Open(backend, BatchGauges(label), time.monotonic())
+            self._backlog.open(slot, limits)
+
+    def close(self, slot: int, closed: Callable[[], None]) -> None:
+        """Let go of a model that has no work left; `closed` is called on the computing thread when its memory
+        is given back.
+        """
+        with self._wake:
+            self._closing.append((slot, closed))
+            self._wake.notify()
+
+    def usage(self) -> dict[int, Usage]:
+        """How every open model is used."""
+        with self._wake:
+            return {
+                slot: Usage(model.jobs > 0 or slot == self._running, model.last_used)
+                for slot, model in self._open.items()
+            }
 
     def submit(self, slot: int, texts: Sequence[Tokens], answer: Answer) -> int:
         """Queue a request; `answer` is called once, on the computing thread. Returns the id to cancel it by.
 
-        Raises NotReadyError, LoadFailedError, OverloadedError, WireError (no such slot).
+        Raises UnloadedError, OverloadedError.
         """
-        if slot >= len(self._models):
-            raise WireError(f"no model has the slot {slot}")
         lengths = [len(text) for text in texts]
         with self._wake:
-            self._admit(slot, sum(lengths))
+            model = self._open.get(slot)
+            if model is None or any(slot == other for other, _ in self._closing):
+                raise UnloadedError("the model was unloaded meanwhile", retry_after=1)
+            self._admit(sum(lengths))
             request = next(self._ids)
-            self._jobs[request] = _Job(texts, answer)
+            model.last_used = time.monotonic()
+            model.jobs += 1
+            self._jobs[request] = _Job(slot, texts, answer, model.last_used)
             self._backlog.add(request, slot, lengths)
+            queue_gauges(self._backlog)
             self._wake.notify()
         return request
 
@@ -99,7 +132,9 @@ class Compute(threading.Thread):
         """Forget a request, whose answer then never comes."""
         with self._wake:
             self._backlog.drop(request)
-            self._jobs.pop(request, None)
+            if (job := self._jobs.pop(request, None)) is not None:
+                self._leave(job)
+            queue_gauges(self._backlog)
 
     def stop(self) -> None:
         """End the thread after the batch that is running."""
@@ -108,26 +143,16 @@ class Compute(threading.Thread):
             self._wake.notify()
 
     def run(self) -> None:
-        """Load every model, then compute. A bug here ends the process, which the supervisor starts again."""
+        """Compute. A bug here ends the process, which the supervisor starts again."""
         try:
-            self._run()
+            while (cut := self._next()) is not None:
+                self._compute(*cut)
         except BaseException:
             _log.exception("the computing thread died")
             # Anything milder would leave an engine that answers nobody while it looks alive.
             os._exit(1)
 
-    def _run(self) -> None:
-        for slot, model in enumerate(self._models):
-            self._load_one(slot, model)
-        while (cut := self._next()) is not None:
-            self._compute(*cut)
-
-    def _admit(self, slot: int, tokens: int) -> None:
-        state = self.state.models[slot]
-        if state.state == "load_failed":
-            raise LoadFailedError(f"{state.id} could not be loaded: {state.message}")
-        if slot not in self._loaded:
-            raise NotReadyError(f"{state.id} is still loading", retry_after=1)
+    def _admit(self, tokens: int) -> None:
         waiting = self._backlog.tokens
         # A request that meets an empty queue is always taken: its size is bounded where it came in.
         if waiting and waiting + tokens > self._queue_tokens:
@@ -135,61 +160,45 @@ class Compute(threading.Thread):
             seconds = min(high, max(low, waiting / self._tokens_per_second))
             raise OverloadedError(f"the queue is full: {waiting} tokens wait", retry_after=round(seconds, 1))
 
-    def _load_one(self, slot: int, model: Configured) -> None:
-        wait = _FIRST_RETRY_SECONDS
-        while not self._stopping:
-            try:
-                loaded = self._load(model)
-            except RuntimeFault as error:
-                self._set(slot, state="load_failed" if error.permanent else "loading", error=error)
-                if error.permanent:
-                    _log.error(
-                        "model cannot be loaded", model=str(model.ref), code=error.code, error=error.message
-                    )
-                    return
-                _log.warning(
-                    "loading failed, trying again", model=str(model.ref), wait=wait, error=error.message
-                )
-            except Exception as error:
-                _log.exception("loading failed", model=str(model.ref))
-                self._set(slot, state="load_failed", error=InternalError(f"{type(error).__name__}: {error}"))
-                return
-            else:
-                tokens = self._batch_tokens or loaded.backend.token_budget
-                self._backlog.limits[slot] = Limits(tokens, self._batch_sizes[slot])
-                self._loaded[slot] = loaded
-                self._change(
-                    slot,
-                    replace(self.state.models[slot], state="ready", reason="", message="", card=loaded.card),
-                )
-                return
-            with self._wake:
-                self._wake.wait_for(lambda: self._stopping, wait)
-            wait = min(_LAST_RETRY_SECONDS, 2 * wait)
-
-    def _set(self, slot: int, *, state: str, error: RuntimeFault) -> None:
-        known = self.state.models[slot]
-        failed = replace(known, state="load_failed", reason=error.code, message=error.message)
-        self._change(slot, failed if state == "load_failed" else replace(failed, state="loading"))
-
-    def _change(self, slot: int, model: ModelState) -> None:
-        models = list(self.state.models)
-        models[slot] = model
-        self.state = EngineState(tuple(models))
-        self._publish(self.state)
-
     def _next(self) -> tuple[Cut, list[Tokens]] | None:
-        with self._wake:
-            self._wake.wait_for(lambda: self._stopping or len(self._backlog) > 0)
-            cut = None if self._stopping else self._backlog.cut()
-            if cut is None:
-                return None
-            return cut, [self._jobs[request].texts[index] for request, index in cut.items]
+        while True:
+            with self._wake:
+                self._running = -1
+                self._wake.wait_for(lambda: self._stopping or self._closing or len(self._backlog) > 0)
+                closing = [(self._open.pop(slot, None), slot, closed) for slot, closed in self._closing]
+                self._closing.clear()
+                for _, slot, _closed in closing:
+                    self._backlog.close(slot)
+                if self._stopping:
+                    return None
+                if not closing and (cut := self._backlog.cut()) is not None:
+                    return cut, self._begin(cut)
+            for model, _, closed in closing:
+                if model is not None:
+                    model.backend.close()
+                closed()
+
+    def _begin(self, cut: Cut) -> list[Tokens]:
+        """The texts of a batch that starts now."""
+        self._running = cut.slot
+        now = time.monotonic()
+        for request in {request for request, _ in cut.items}:
+            job = self._jobs[request]
+            if not job.started:
+                job.started = now
+                self._open[cut.slot].gauges.waited(now - job.arrived)
+        queue_gauges(self._backlog)
+        return [self._jobs[request].texts[index] for request, index in cut.items]
 
     def _compute(self, cut: Cut, texts: list[Tokens]) -> None:
+        model = self._open[cut.slot]
+        lengths = [len(text) for text in texts]
+        padded = max(lengths) * len(lengths)
         started = time.monotonic()
+        patience = max(self._hang_seconds, _HANGING * padded / model.tokens_per_second)
         try:
-            rows = self._loaded[cut.slot].backend.run(texts)
+            with self._pulse.computing(patience) if self._pulse else nullcontext():
+                rows = model.backend.run(texts)
         except RuntimeFault as error:
             self._fail(cut, error)
             return
@@ -197,15 +206,18 @@ class Compute(threading.Thread):
             _log.exception("a batch failed")
             self._fail(cut, InternalError(f"{type(error).__name__}: {error}"))
             return
-        speed = sum(map(len, texts)) / max(1e-6, time.monotonic() - started)
-        self._tokens_per_second += _SMOOTHING * (speed - self._tokens_per_second)
-        for job, values in self._finished(cut, rows):
-            job.answer(values)
+        seconds = max(1e-6, time.monotonic() - started)
+        model.tokens_per_second += _SMOOTHING * (padded / seconds - model.tokens_per_second)
+        self._tokens_per_second += _SMOOTHING * (sum(lengths) / seconds - self._tokens_per_second)
+        model.gauges.ran(len(texts), padded - sum(lengths))
+        for job, answer in self._finished(cut, rows):
+            job.answer(answer)
 
-    def _finished(self, cut: Cut, rows: Float32) -> list[tuple[_Job, Float32]]:
-        """Put the rows where they belong; the jobs that are now complete, with their rows."""
-        done: list[tuple[_Job, Float32]] = []
+    def _finished(self, cut: Cut, rows: Float32) -> list[tuple[_Job, Rows]]:
+        """Put the rows where they belong; the jobs that are now complete, with their answers."""
+        done: list[tuple[_Job, Rows]] = []
         with self._wake:
+            now = time.monotonic()
             for (request, index), row in zip(cut.items, rows, strict=True):
                 job = self._jobs.get(request)
                 if job is None:  # cancelled while the batch ran
@@ -216,7 +228,8 @@ class Compute(threading.Thread):
                 job.missing -= 1
                 if job.missing == 0:
                     del self._jobs[request]
-                    done.append((job, job.rows))
+                    self._leave(job)
+                    done.append((job, Rows(job.rows, job.started - job.arrived, now - job.started)))
         return done
 
     def _fail(self, cut: Cut, error: RuntimeFault) -> None:
@@ -226,5 +239,13 @@ class Compute(threading.Thread):
             for request in requests:
                 self._backlog.drop(request)
             jobs = [job for request in requests if (job := self._jobs.pop(request, None)) is not None]
+            for job in jobs:
+                self._leave(job)
+            queue_gauges(self._backlog)
         for job in jobs:
             job.answer(error)
+
+    def _leave(self, job: _Job) -> None:
+        model = self._open[job.slot]
+        model.jobs -= 1
+        model.last_used = time.monotonic()

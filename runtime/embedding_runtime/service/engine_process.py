@@ -1,7 +1,7 @@
 """The engine process: listens on the Unix socket and hands requests to the computing thread and answers back.
 
-Started by the supervisor as `python -m embedding_runtime.service.engine_process SOCKET`, in an interpreter
-of its own. It dies with the supervisor.
+Started by the supervisor as `python -m embedding_runtime.service.engine_process SOCKET PULSE`, in an
+interpreter of its own. It dies with the supervisor.
 """
 
 import asyncio
@@ -9,50 +9,75 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
 
 from embedding_runtime import metrics
+from embedding_runtime.engine.gpu import Gpu, nvml
 from embedding_runtime.errors import RuntimeFault, WireError
 from embedding_runtime.lifeline import die_with
+from embedding_runtime.pulse import Pulse
 from embedding_runtime.service import wire
-from embedding_runtime.service.compute import Answer, Compute
-from embedding_runtime.service.configured import configured_models
-from embedding_runtime.service.loading import load
+from embedding_runtime.service.compute import Compute
+from embedding_runtime.service.configured import configured
+from embedding_runtime.service.loader import Loader
+from embedding_runtime.service.loading import OnnxLoading
+from embedding_runtime.service.residents import Policy, Residents
 from embedding_runtime.service.state import EngineState
 from embedding_runtime.settings import ServeSettings
 from embedding_runtime.telemetry import configure, logger
 
 _log = logger("engine")
 
-_CPU_TICK_SECONDS = 5.0
+_MEASURE_SECONDS = 5.0
+_BEAT_SECONDS = 0.5
+
+_T = TypeVar("_T")
+
+Call = Callable[[Callable[[], None]], object]
+MakeResidents = Callable[[Compute, Callable[[EngineState], None], Call], Residents]
 
 
 class EngineServer:
     """The event loop's side of the engine: connections from the HTTP processes."""
 
-    def __init__(self, make_compute: Callable[[Callable[[EngineState], None]], Compute]) -> None:
+    def __init__(self, compute: Compute, make_residents: MakeResidents) -> None:
         self._loop = asyncio.get_running_loop()
         self._writers: set[asyncio.StreamWriter] = set()
-        self.compute = make_compute(self._publish)
+        self.compute = compute
+        self.residents = make_residents(compute, self._publish, self._call)
 
     async def serve(self, path: str) -> None:
         """Serve connections on the socket at `path` until cancelled."""
         server = await asyncio.start_unix_server(self._connection, path)
         self.compute.start()
+        self.residents.start()
         async with server:
             await server.serve_forever()
 
-    def _publish(self, state: EngineState) -> None:
-        """Send a new state to every connection; called on the computing thread."""
-        self._loop.call_soon_threadsafe(self._broadcast, wire.status(state))
+    def _call(self, function: Callable[[], None]) -> None:
+        """Run a function on the event loop, from any thread."""
 
-    def _broadcast(self, frame: bytes) -> None:
+        def run() -> None:
+            try:
+                function()
+            except BaseException:
+                _log.exception("the engine's models are in disorder")
+                # Anything milder would leave requests that wait for a load which nobody remembers.
+                os._exit(1)
+
+        self._loop.call_soon_threadsafe(run)
+
+    def _publish(self, state: EngineState) -> None:
+        """Send a new state to every connection."""
+        frame = wire.status(state)
         for writer in self._writers:
             writer.write(frame)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Read frames until the other end goes; then forget what it was waiting for."""
-        inflight: dict[int, int] = {}
-        writer.write(wire.status(self.compute.state))
+        inflight: dict[int, int | None] = {}
+        writer.write(wire.status(self.residents.state))
         self._writers.add(writer)
         try:
             while (frame := await wire.read_frame(reader)) is not None:
@@ -63,64 +88,100 @@ class EngineServer:
         finally:
             self._writers.discard(writer)
             for ours in inflight.values():
-                self.compute.cancel(ours)
+                self._cancel(ours)
+            inflight.clear()
             writer.close()
 
-    def _handle(self, frame: wire.Frame, writer: asyncio.StreamWriter, inflight: dict[int, int]) -> None:
+    def _handle(
+        self, frame: wire.Frame, writer: asyncio.StreamWriter, inflight: dict[int, int | None]
+    ) -> None:
+        """`inflight`: their request to the computing thread's; None for a load, which runs on anyway."""
         theirs = frame.request
         if frame.kind is wire.Kind.CANCEL:
             if theirs in inflight:
-                self.compute.cancel(inflight.pop(theirs))
+                self._cancel(inflight.pop(theirs))
         elif frame.kind is wire.Kind.SUBMIT:
             texts = wire.parse_submit(frame.payload)
+
+            def answer(result: wire.Rows | RuntimeFault) -> None:
+                told = _error_or(wire.rows, theirs, result)
+                self._loop.call_soon_threadsafe(_write, writer, inflight, theirs, told)
+
             try:
-                answer = self._answer(theirs, writer, inflight)
                 inflight[theirs] = self.compute.submit(frame.slot, texts, answer)
-            except WireError:
-                raise
             except RuntimeFault as error:
                 writer.write(wire.error(theirs, error))
+        elif frame.kind is wire.Kind.LOAD:
+            wanted = wire.parse_load(frame.payload)
+            inflight[theirs] = None
+
+            def ready(result: int | RuntimeFault) -> None:
+                told = _error_or(wire.loaded, theirs, result)
+                _write(writer, inflight, theirs, told)
+
+            self.residents.want(wanted, ready)
         else:
             raise WireError(f"an HTTP process sent a {frame.kind.name}")
 
-    def _answer(self, theirs: int, writer: asyncio.StreamWriter, inflight: dict[int, int]) -> Answer:
-        def write(frame: bytes) -> None:
-            if inflight.pop(theirs, None) is not None:
-                writer.write(frame)
-
-        def answer(result: object) -> None:
-            frame = (
-                wire.error(theirs, result) if isinstance(result, RuntimeFault) else wire.rows(theirs, result)  # type: ignore[arg-type]
-            )
-            self._loop.call_soon_threadsafe(write, frame)
-
-        return answer
+    def _cancel(self, ours: int | None) -> None:
+        if ours is not None:
+            self.compute.cancel(ours)
 
 
-def _make_compute(settings: ServeSettings, publish: Callable[[EngineState], None]) -> Compute:
-    models = configured_models(settings)
-    sizes = {"embed": settings.max_embedding_batch_size, "rerank": settings.max_reranking_batch_size}
-    return Compute(
-        models,
-        lambda model: load(model, settings),
-        [sizes[model.task] for model in models],
+def _error_or(answer: Callable[[int, _T], bytes], request: int, result: _T | RuntimeFault) -> bytes:
+    """The frame for what came of a request: an ERROR, or what `answer` makes of it."""
+    return wire.error(request, result) if isinstance(result, RuntimeFault) else answer(request, result)
+
+
+def _write(writer: asyncio.StreamWriter, inflight: dict[int, int | None], theirs: int, frame: bytes) -> None:
+    """Answer a request that somebody still waits for."""
+    if theirs in inflight:
+        del inflight[theirs]
+        writer.write(frame)
+
+
+def _server(settings: ServeSettings, pulse: Pulse, gpu: Gpu) -> EngineServer:
+    names = configured(settings)
+    defaults = list(names.defaults.values())
+    labels = {wanted.name for wanted in (*names.named.values(), *names.lazy.values())}
+    policy = Policy(
+        {"embed": settings.max_embedding_batch_size, "rerank": settings.max_reranking_batch_size},
         settings.max_batch_tokens,
-        settings.max_queue_tokens,
-        publish,
+        settings.model_memory_budget_bytes,
+        settings.model_idle_secs,
     )
 
+    def make(compute: Compute, publish: Callable[[EngineState], None], call: Call) -> Residents:
+        loader = Loader(OnnxLoading(settings, pulse, gpu))
+        return Residents(defaults, labels, loader, compute, policy, publish, call)
 
-async def _measure_cpu() -> None:
+    compute = Compute(settings.max_queue_tokens, pulse=pulse, hang_seconds=settings.engine_hang_secs)
+    return EngineServer(compute, make)
+
+
+async def _beat(server: EngineServer, pulse: Pulse) -> None:
+    while True:
+        pulse.beat()
+        server.residents.tick()
+        await asyncio.sleep(_BEAT_SECONDS)
+
+
+async def _measure(server: EngineServer, gpu: Gpu) -> None:
     meter = metrics.CpuMeter()
     while True:
-        await asyncio.sleep(_CPU_TICK_SECONDS)
+        await asyncio.sleep(_MEASURE_SECONDS)
         meter.tick()
+        on_gpu = any(card.provider == "cuda" for card in server.residents.cards)
+        if on_gpu and (memory := gpu.memory()) is not None:
+            metrics.GPU_USED.set(memory.used)
+            metrics.GPU_TOTAL.set(memory.total)
 
 
-async def _main(settings: ServeSettings, path: str) -> None:
+async def _main(settings: ServeSettings, path: str, pulse: Pulse) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _exit)
-    server = EngineServer(lambda publish: _make_compute(settings, publish))
-    await asyncio.gather(server.serve(path), _measure_cpu())
+    gpu = Gpu(nvml(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    server = _server(settings, pulse, gpu)
+    await asyncio.gather(server.serve(path), _beat(server, pulse), _measure(server, gpu))
 
 
 def _exit() -> None:
@@ -129,13 +190,13 @@ def _exit() -> None:
     os._exit(0)
 
 
-def main(path: str) -> None:
+def main(path: str, pulse: str) -> None:
     """Run the engine until SIGTERM."""
     die_with(os.getppid())
     settings = ServeSettings.load()
     configure(settings.log_filter, settings.log_format, process="engine")
-    asyncio.run(_main(settings, path))
+    asyncio.run(_main(settings, path, Pulse(Path(pulse))))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

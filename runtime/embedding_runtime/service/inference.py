@@ -1,23 +1,51 @@
 """What the HTTP routes ask for: embeddings of texts, documents scored for a query, and how the server is."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from embedding_runtime.engine.backend import Float32, Tokens
-from embedding_runtime.errors import TooManyInputsError
-from embedding_runtime.service.answers import Embeddings, Health, Listed, Ranked, Ranking
-from embedding_runtime.service.catalogue import Catalogue, ready_card
+from embedding_runtime.errors import (
+    EngineUnavailableError,
+    NotReadyError,
+    RuntimeFault,
+    TooManyInputsError,
+    UnknownModelError,
+    UnloadedError,
+)
+from embedding_runtime.model.wanted import Wanted
+from embedding_runtime.registry.known import known_models
+from embedding_runtime.service.answers import Embeddings, Health, Listed, Ranked, Ranking, Stage
+from embedding_runtime.service.cached_names import CachedNames
 from embedding_runtime.service.client import EngineClient
-from embedding_runtime.service.configured import configured_models
+from embedding_runtime.service.configured import configured
+from embedding_runtime.service.failures import as_answer
+from embedding_runtime.service.health import health
+from embedding_runtime.service.listing import listing
+from embedding_runtime.service.names import Names, check_task
 from embedding_runtime.service.prompts import prompt
 from embedding_runtime.service.state import EngineState, ModelCard
 from embedding_runtime.service.tokenization import Tokenization
+from embedding_runtime.service.tokenizers import Tokenizers
+from embedding_runtime.service.wire import Rows
 from embedding_runtime.settings import ServeSettings, Task
 
 # Below this many characters tokenising takes less time than handing it to a thread and back.
 _INLINE_CHARACTERS = 2_000
+# How often a request meets a model that was unloaded just then, before it is told.
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class _Serving:
+    """A loaded model as requests use it."""
+
+    slot: int
+    card: ModelCard
+    tokenization: Tokenization
 
 
 class Inference:
@@ -25,9 +53,15 @@ class Inference:
 
     def __init__(self, settings: ServeSettings, socket_path: str) -> None:
         self._max_inputs = settings.max_inputs_per_request
-        self.catalogue = Catalogue(configured_models(settings))
+        self._load_timeout = settings.model_load_timeout_secs
+        self._allow_fallback = settings.allow_cpu_fallback
+        self._offline = settings.hf_hub_offline
+        self._names = Names(configured(settings), settings.allowed_patterns, known_models())
+        self._cached = CachedNames(settings.cache_dir)
         self._client = EngineClient(socket_path, self._learn)
-        self._tokenizers: dict[ModelCard, asyncio.Task[Tokenization]] = {}
+        self._tokenizers = Tokenizers()
+        # What requests named lately, for as long as the engine's state stays the same.
+        self._serving: dict[tuple[str | None, Task], _Serving] = {}
 
     async def run(self) -> None:
         """Stay connected to the engine until cancelled."""
@@ -42,82 +76,135 @@ class Inference:
         prompt_name: str | None = None,
         input_type: str | None = None,
     ) -> Embeddings:
-        """Embed texts.
+        """Embed texts, with the prompt that `prompt_name` or `input_type` chooses in front of each.
 
-        Raises RequestError and ServingError.
+        `truncate` False: an input over the model's limit is an error. Raises RequestError and ServingError.
         """
-        slot, card, tokenization = await self._model(model, "embed", len(texts), "input")
-        text = prompt(card.recipe, prompt_name, input_type)
-        tokens = await _tokenize(
-            lambda: tokenization.embed(texts, prompt=text, truncate=truncate), sum(map(len, texts))
-        )
-        rows = await self._client.submit(slot, tokens)
-        return Embeddings(card, rows, sum(map(len, tokens)))
+
+        def tokenize(serving: _Serving) -> list[Tokens]:
+            text = prompt(serving.card.recipe, prompt_name, input_type)
+            return serving.tokenization.embed(texts, prompt=text, truncate=truncate)
+
+        self._check_count(len(texts), "input")
+        card, tokens, rows, stages = await self._answer(model, "embed", tokenize, sum(map(len, texts)))
+        return Embeddings(card, rows.values, tokens, stages)
 
     async def rerank(
         self, query: str, documents: Sequence[str], model: str | None, *, truncate: bool = True
     ) -> Ranking:
         """Score every document for the query.
 
-        Raises RequestError and ServingError.
+        `truncate` False: a document over the model's limit is an error. Raises RequestError, ServingError.
         """
-        slot, card, tokenization = await self._model(model, "rerank", len(documents), "documents")
+
+        def tokenize(serving: _Serving) -> list[Tokens]:
+            return serving.tokenization.pairs(query, documents, truncate=truncate)
+
+        self._check_count(len(documents), "documents")
         characters = len(query) * len(documents) + sum(map(len, documents))
-        tokens = await _tokenize(lambda: tokenization.pairs(query, documents, truncate=truncate), characters)
-        logits = await self._client.submit(slot, tokens)
-        return Ranking(card, ranked(logits[:, 0]), sum(map(len, tokens)))
+        card, tokens, rows, stages = await self._answer(model, "rerank", tokenize, characters)
+        return Ranking(card, ranked(rows.values[:, 0]), tokens, stages)
 
     def health(self) -> Health:
-        """Whether every configured model can answer now, and if not, why."""
-        state = self._client.state
-        if state is None:
-            return Health(
-                "loading", "EngineUnavailable", "the engine process is starting or being restarted", ()
-            )
-        cards = tuple(model.card for model in state.models if model.card)
-        if worst := state.worst:
-            message = worst.message or f"{worst.id} is loading"
-            return Health(worst.state, worst.reason, message, cards)
-        for card in cards:
-            task = self._tokenizers[card]
-            if not task.done():
-                return Health("loading", "Loading", f"the tokenizer of {card.id} is loading", cards)
-            if not task.cancelled() and (error := task.exception()):
-                return Health("load_failed", getattr(error, "code", "InternalError"), str(error), cards)
-        return Health("ready", "", "", cards)
+        """Whether every default model can answer now, and if not, why."""
+        return health(self._client.state, self._tokenizers.trouble, allow_fallback=self._allow_fallback)
 
     async def models(self) -> list[Listed]:
         """What a request may name now, default models first."""
-        return [
-            Listed(card.id, (), card.recipe.task, "ready", True, card=card) for card in self.health().cards
-        ]
+        cached = await self._cached.tasks()
+        return listing(self._names, self._client.state, cached, offline=self._offline)
 
     def label(self, name: str | None, task: Task) -> str:
-        """The model's id for a metric, `unknown` for a name that is not served: clients choose no labels."""
-        return self.catalogue.label(name, task)
+        """A model's id for metrics: configured or loaded, else `unknown`. To be asked after the answer."""
+        state = self._client.state
+        loaded = {model.name for model in state.models if model.card} if state else set()
+        return self._names.label(name, task, loaded)
 
-    async def _model(
-        self, name: str | None, task: Task, count: int, param: str
-    ) -> tuple[int, ModelCard, Tokenization]:
-        slot = self.catalogue.slot(name, task, self._client.state)
+    def _check_count(self, count: int, param: str) -> None:
         if count > self._max_inputs:
             raise TooManyInputsError(
                 f"{param} has {count} entries; one request may hold {self._max_inputs}", param=param
             )
-        card = ready_card(slot, self._client.state)
-        return slot, card, await asyncio.shield(self._tokenizers[card])
 
-    def _learn(self, state: EngineState) -> None:
-        """Start reading the tokenizer of every model that became ready."""
-        for model in state.models:
-            if model.card and model.card not in self._tokenizers:
-                card = model.card
-                reading = asyncio.to_thread(Tokenization, card.tokenizer_path, card.recipe)
-                self._tokenizers[card] = asyncio.create_task(reading)
+    async def _answer(
+        self, name: str | None, task: Task, tokenize: Callable[[_Serving], list[Tokens]], characters: int
+    ) -> tuple[ModelCard, int, Rows, tuple[Stage, ...]]:
+        """The model, the number of tokens, the rows, and how long each stage took."""
+        for attempt in range(_ATTEMPTS):
+            began = _Clock()
+            serving = self._serving.get((name, task))
+            stages = []
+            if serving is None:
+                serving, waited = await self._find(name, task)
+                stages = [began.stage("load")] if waited else []
+            clock = _Clock()
+            if characters < _INLINE_CHARACTERS:
+                tokens = tokenize(serving)
+            else:
+                tokens = await asyncio.to_thread(tokenize, serving)
+            stages.append(clock.stage("tokenize"))
+            submitted = time.time()
+            try:
+                rows = await self._client.submit(serving.slot, tokens)
+            except UnloadedError:
+                self._serving.clear()
+                if attempt + 1 == _ATTEMPTS:
+                    raise
+                continue
+            stages.append(Stage("queue", submitted, rows.queue))
+            stages.append(Stage("compute", submitted + rows.queue, rows.compute))
+            return serving.card, sum(map(len, tokens)), rows, tuple(stages)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _find(self, name: str | None, task: Task) -> tuple[_Serving, bool]:
+        """The model that a request names, loaded; and whether that had to be waited for."""
+        cached = await self._cached.tasks() if self._names.needs_cache(name) else {}
+        wanted = self._names.resolve(name, task, cached)
+        state = self._client.state
+        known = state.find(wanted) if state else None
+        waited = known is None or known.card is None
+        if waited:
+            await self._load(wanted)
+            state = self._client.state
+            known = state.find(wanted) if state else None
+        if known is None or known.card is None:
+            raise EngineUnavailableError("the engine process was restarted meanwhile", retry_after=1)
+        check_task(wanted.name, known.card.recipe.task, task)
+        tokenization = await self._tokenizers.of(known, known.card)
+        serving = _Serving(known.slot, known.card, tokenization)
+        if state is self._client.state:
+            self._serving[name, task] = serving
+        return serving, waited
+
+    async def _load(self, wanted: Wanted) -> None:
+        """Wait for a model, for as long as a request may."""
+        try:
+            async with asyncio.timeout(self._load_timeout):
+                await self._client.load(wanted)
+        except TimeoutError:
+            raise NotReadyError(f"{wanted.name} is still loading", retry_after=1) from None
+        except RuntimeFault as error:
+            answer = as_answer(error, wanted, only_asked_for=self._names.is_asked_for_only(wanted))
+            if isinstance(answer, UnknownModelError):
+                hint = self._names.hint(wanted.name, await self._cached.tasks())
+                answer = UnknownModelError(answer.message + hint, param="model")
+            raise answer from error
+
+    def _learn(self, state: EngineState | None) -> None:
+        self._serving.clear()
+        if state is not None:
+            self._tokenizers.learn(state)
 
 
-async def _tokenize(call: Callable[[], list[Tokens]], characters: int) -> list[Tokens]:
-    return call() if characters < _INLINE_CHARACTERS else await asyncio.to_thread(call)
+class _Clock:
+    """Runs from when it is made."""
+
+    def __init__(self) -> None:
+        self._epoch, self._monotonic = time.time(), time.perf_counter()
+
+    def stage(self, name: str) -> Stage:
+        """What took until now."""
+        return Stage(name, self._epoch, time.perf_counter() - self._monotonic)
 
 
 def ranked(logits: Float32) -> list[Ranked]:

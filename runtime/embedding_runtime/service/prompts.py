@@ -12,7 +12,7 @@ _BY_INPUT_TYPE = {
 
 
 def prompt(recipe: Recipe, prompt_name: str | None, input_type: str | None) -> str:
-    """The text to put in front: the prompt that is named, else the one for the type of input, else the default.
+    """The text to put in front: the prompt that is named, the one for the type of input, the default.
 
     A model without a prompt for the type of input has none for it. Raises InvalidRequestError for a name that
     the model has no prompt of, and for an unknown type of input.

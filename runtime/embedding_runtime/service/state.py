@@ -1,11 +1,14 @@
 """What the engine tells the HTTP processes about itself and its models. Plain data, JSON on the wire."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from embedding_runtime.model.recipe import Recipe
+from embedding_runtime.model.recipe import Overrides, Recipe
 from embedding_runtime.model.source import ModelSource
+from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.settings import Task
 
 State = Literal["available", "loading", "ready", "exhausted", "load_failed"]
@@ -30,7 +33,9 @@ class ModelCard:
     memory_bytes: int = 0
 
     @classmethod
-    def of(cls, source: ModelSource, provider: str, width: int) -> Self:
+    def of(
+        cls, source: ModelSource, provider: str, width: int, *, fallback: str | None, memory_bytes: int
+    ) -> Self:
         """The card of a source that was loaded on `provider` and gives rows of `width`."""
         return cls(
             id=source.id,
@@ -41,6 +46,8 @@ class ModelCard:
             fingerprint=source.fingerprint,
             provider=provider,
             dimensions=width if source.recipe.task == "embed" else None,
+            fallback=fallback,
+            memory_bytes=memory_bytes,
         )
 
     @property
@@ -53,7 +60,7 @@ class ModelCard:
         return {**vars(self), "folder": str(self.folder), "recipe": self.recipe.to_json()}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`."""
         recipe = Recipe.from_json(values["recipe"])
         return cls(**{**values, "folder": Path(values["folder"]), "recipe": recipe})
@@ -61,30 +68,46 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class ModelState:
-    """One configured model: loading, ready (then with its card) or load_failed, with the reason."""
+    """One model that the engine knows: loading, ready (then with its card), exhausted or load_failed.
 
-    id: str
-    revision: str
-    task: Task
+    `slot` names it on the wire while it is loaded, and is never given to another. `reason` is an error's
+    code. `permanent`: trying again without a change is pointless. `default`: loaded at start and kept.
+    """
+
+    slot: int
+    wanted: Wanted
     state: State = "loading"
     reason: str = "Loading"
     message: str = ""
+    permanent: bool = False
+    default: bool = False
     card: ModelCard | None = None
+
+    @property
+    def name(self) -> str:
+        """The id without revision."""
+        return self.wanted.name
+
+    @property
+    def task(self) -> Task | None:
+        """The task, where it is known already."""
+        return self.card.recipe.task if self.card else self.wanted.task
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {**vars(self), "card": self.card.to_json() if self.card else None}
+        card = self.card.to_json() if self.card else None
+        return {**vars(self), "wanted": wanted_to_json(self.wanted), "card": card}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`."""
-        card = values["card"]
-        return cls(**{**values, "card": ModelCard.from_json(card) if card else None})
+        card = ModelCard.from_json(values["card"]) if values["card"] else None
+        return cls(**{**values, "wanted": wanted_from_json(values["wanted"]), "card": card})
 
 
 @dataclass(frozen=True)
 class EngineState:
-    """All configured models, in the order that gives each its slot on the wire."""
+    """Every model that the engine has, is loading, or remembers the failure of; default models first."""
 
     models: tuple[ModelState, ...]
 
@@ -93,23 +116,45 @@ class EngineState:
         return {"models": [model.to_json() for model in self.models]}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`."""
         return cls(tuple(ModelState.from_json(entry) for entry in values["models"]))
 
-    @property
-    def state(self) -> State:
-        """load_failed when any model failed, ready when all are ready, else loading."""
-        states = {model.state for model in self.models}
-        if "load_failed" in states:
-            return "load_failed"
-        return "loading" if "loading" in states else "ready"
+    def find(self, wanted: Wanted) -> ModelState | None:
+        """What is known of a model; one that is wanted by its commit may be loaded by its branch."""
+        return self._wanted.get(wanted) or self._commits.get(_anonymous(wanted))
 
-    @property
-    def worst(self) -> ModelState | None:
-        """The model that keeps this from being ready, a failed one before a loading one."""
-        for wanted in ("load_failed", "loading"):
-            for model in self.models:
-                if model.state == wanted:
-                    return model
-        return None
+    @cached_property
+    def _wanted(self) -> dict[Wanted, ModelState]:
+        return {model.wanted: model for model in self.models}
+
+    @cached_property
+    def _commits(self) -> dict[Wanted, ModelState]:
+        return {
+            _anonymous(replace(model.wanted, revision=model.card.commit)): model
+            for model in reversed(self.models)
+            if model.card
+        }
+
+
+def _anonymous(wanted: Wanted) -> Wanted:
+    """Without what is only expected of a model: that makes it no other one."""
+    return replace(wanted, task=None, fingerprint=None)
+
+
+def wanted_to_json(wanted: Wanted) -> dict[str, Any]:
+    """Plain values."""
+    return {**asdict(wanted), "folder": str(wanted.folder) if wanted.folder else None}
+
+
+def wanted_from_json(values: Mapping[str, Any]) -> Wanted:
+    """The inverse of `wanted_to_json`.
+
+    Raises KeyError, TypeError, ValueError for anything else.
+    """
+    said = values["overrides"]
+    pairs = None if said["prompts"] is None else tuple((name, text) for name, text in said["prompts"])
+    pooling = None if said["pooling"] is None else tuple(said["pooling"])
+    overrides = Overrides(**{**said, "pooling": pooling, "prompts": pairs})
+    folder = Path(values["folder"]) if values["folder"] else None
+    return Wanted(**{**values, "folder": folder, "overrides": overrides})

@@ -80,8 +80,8 @@ class Tokenization:
     def _too_long(self, param: str, size: int) -> InputTooLongError:
         with_query = " with the query" if self._recipe.task == "rerank" else ""
         return InputTooLongError(
-            f"{param} has {size} tokens{with_query}; the model takes {self._recipe.max_tokens}, special tokens "
-            "included, and truncate is false",
+            f"{param} has {size} tokens{with_query}; the model takes {self._recipe.max_tokens}, special "
+            "tokens included, and truncate is false",
             param=param,
         )
 

@@ -1,24 +1,27 @@
 """The frames between the HTTP processes and the engine, on a Unix stream socket. Everything is little-endian.
 
-Header, 16 bytes:
+Header, 20 bytes:
     u32 length of the payload in bytes, at most MAX_PAYLOAD
     u8  kind
-    u8  0
-    u16 slot: which model, by its place in the last STATUS
+    u8[3] 0
+    u32 slot: which model, as a STATUS or a LOADED told; never used again for another one
     u64 request: chosen by the HTTP process, unique on its connection; answers carry it back. 0 in a STATUS
 
 Payloads, by kind:
     1 SUBMIT (to the engine)    u32 n, u32 flags, i32[n] lengths, i32[sum] token ids, and where flags has
                                 bit 0: u8[sum] token type ids (else they are all zero)
     2 CANCEL (to the engine)    empty: nobody waits for this request any more; it is not answered
-    3 ROWS   (from the engine)  u32 n, u32 width, f32[n * width]: the rows in the order of the submitted texts
+    3 ROWS   (from the engine)  u32 n, u32 width, f32 seconds in the queue, f32 seconds computing,
+                                f32[n * width]: the rows in the order of the submitted texts
     4 ERROR  (from the engine)  JSON {"code", "message", "retry_after"}: the whole request failed
     5 STATUS (from the engine)  JSON of service.state.EngineState, first on every connection and after each
                                 change
+    6 LOAD   (to the engine)    JSON of a Wanted: have this model ready
+    7 LOADED (from the engine)  empty: it is ready, in this slot; the STATUS that shows it came before
 
-Every SUBMIT is answered by exactly one ROWS or ERROR, unless it was cancelled. Any number may be in flight.
-A frame that breaks these rules ends the connection. Both ends run the same version, so there is no
-negotiation.
+Every SUBMIT is answered by exactly one ROWS or ERROR, every LOAD by one LOADED or ERROR, unless it was
+cancelled. Any number may be in flight. A frame that breaks these rules ends the connection. Both ends run the
+same version, so there is no negotiation.
 """
 
 import asyncio
@@ -33,12 +36,14 @@ import orjson
 
 from embedding_runtime.engine.backend import Float32, Tokens
 from embedding_runtime.errors import RequestTooLargeError, RuntimeFault, WireError, fault
-from embedding_runtime.service.state import EngineState
+from embedding_runtime.model.wanted import Wanted
+from embedding_runtime.service.state import EngineState, wanted_from_json, wanted_to_json
 
 MAX_PAYLOAD = 64 << 20
 
-_HEADER = struct.Struct("<IBxHQ")
+_HEADER = struct.Struct("<IB3xIQ")
 _PAIR = struct.Struct("<II")
+_ROWS_HEAD = struct.Struct("<IIff")
 _HAS_TYPE_IDS = 1
 
 
@@ -50,6 +55,8 @@ class Kind(IntEnum):
     ROWS = 3
     ERROR = 4
     STATUS = 5
+    LOAD = 6
+    LOADED = 7
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,18 @@ class Frame:
     slot: int
     request: int
     payload: bytes
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The answer to a SUBMIT: float32 [n, width], and how long it took in the engine.
+
+    `queue`: seconds until the first of its texts was in a batch; `compute`: from then to the last one's end.
+    """
+
+    values: Float32
+    queue: float
+    compute: float
 
 
 async def read_frame(reader: asyncio.StreamReader) -> Frame | None:
@@ -137,25 +156,26 @@ def cancel(request: int) -> bytes:
     return _frame(Kind.CANCEL, 0, request, b"")
 
 
-def rows(request: int, values: Float32) -> bytes:
-    """A ROWS frame for float32 [n, width]; too many rows for one frame become an ERROR frame."""
-    if _PAIR.size + values.nbytes > MAX_PAYLOAD:
+def rows(request: int, answer: Rows) -> bytes:
+    """A ROWS frame; too many rows for one frame become an ERROR frame."""
+    if _ROWS_HEAD.size + answer.values.nbytes > MAX_PAYLOAD:
         return error(
             request, RequestTooLargeError("the answer is too large for one request; send fewer inputs")
         )
-    body = values.astype("<f4", copy=False).tobytes()
-    return _frame(Kind.ROWS, 0, request, _PAIR.pack(*values.shape) + body)
+    body = answer.values.astype("<f4", copy=False).tobytes()
+    head = _ROWS_HEAD.pack(*answer.values.shape, answer.queue, answer.compute)
+    return _frame(Kind.ROWS, 0, request, head + body)
 
 
-def parse_rows(payload: bytes) -> Float32:
-    """The float32 [n, width] of a ROWS.
+def parse_rows(payload: bytes) -> Rows:
+    """What a ROWS holds.
 
     Raises WireError.
     """
     try:
-        count, width = _PAIR.unpack_from(payload)
-        values = np.frombuffer(payload, dtype="<f4", offset=_PAIR.size)
-        return values.reshape(count, width)
+        count, width, queue, compute = _ROWS_HEAD.unpack_from(payload)
+        values = np.frombuffer(payload, dtype="<f4", offset=_ROWS_HEAD.size)
+        return Rows(values.reshape(count, width), queue, compute)
     except (struct.error, ValueError) as error_:
         raise WireError(f"a ROWS that does not parse: {error_}") from None
 
@@ -174,7 +194,7 @@ def parse_error(payload: bytes) -> RuntimeFault:
     values = _json(payload)
     try:
         return fault(values["code"], values["message"], values["retry_after"])
-    except KeyError as missing:
+    except (KeyError, TypeError) as missing:
         raise WireError(f"an ERROR without {missing}") from None
 
 
@@ -190,8 +210,29 @@ def parse_status(payload: bytes) -> EngineState:
     """
     try:
         return EngineState.from_json(_json(payload))
-    except (KeyError, TypeError) as mismatch:
+    except (KeyError, TypeError, ValueError) as mismatch:
         raise WireError(f"a STATUS that does not parse: {mismatch}") from None
+
+
+def load(request: int, wanted: Wanted) -> bytes:
+    """A LOAD frame."""
+    return _frame(Kind.LOAD, 0, request, orjson.dumps(wanted_to_json(wanted)))
+
+
+def parse_load(payload: bytes) -> Wanted:
+    """The model of a LOAD.
+
+    Raises WireError.
+    """
+    try:
+        return wanted_from_json(_json(payload))
+    except (KeyError, TypeError, ValueError) as mismatch:
+        raise WireError(f"a LOAD that does not parse: {mismatch}") from None
+
+
+def loaded(request: int, slot: int) -> bytes:
+    """A LOADED frame."""
+    return _frame(Kind.LOADED, slot, request, b"")
 
 
 def _json(payload: bytes) -> dict[str, Any]:

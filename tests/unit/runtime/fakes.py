@@ -8,13 +8,13 @@ import numpy as np
 
 from embedding_runtime.engine.backend import Float32, Tokens
 from embedding_runtime.model.recipe import Recipe
-from embedding_runtime.registry.reference import ModelRef
-from embedding_runtime.service.configured import Configured
+from embedding_runtime.model.source import ModelSource
+from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.service.state import ModelCard
 from embedding_runtime.settings import Task
 
-EMBEDDER = Configured(ModelRef("org/embedder"), "embed")
-RERANKER = Configured(ModelRef("org/reranker"), "rerank")
+EMBEDDER = Wanted("org/embedder", task="embed")
+RERANKER = Wanted("org/reranker", task="rerank")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -22,6 +22,7 @@ class FakeBackend:
     """Each row is the sum of the text's ids; runs only while `go` is set."""
 
     provider = "cpu"
+    fallback = None
     token_budget = 64
 
     def __init__(self, failure: Exception | None = None) -> None:
@@ -30,6 +31,7 @@ class FakeBackend:
         self.running = threading.Event()
         self.failure = failure
         self.batches: list[list[int]] = []
+        self.closed = threading.Event()
 
     def load(self) -> None: ...
 
@@ -44,20 +46,35 @@ class FakeBackend:
             raise self.failure
         return np.array([[text.ids.sum()] for text in texts], dtype=np.float32)
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.closed.set()
 
 
-def card(model: Configured, folder: Path = Path("/nowhere")) -> ModelCard:
+def card(model: Wanted, folder: Path = Path("/nowhere")) -> ModelCard:
     """The card of a loaded model."""
     return ModelCard(
-        id=model.ref.id,
+        id=model.name,
         commit=COMMIT,
         folder=folder,
-        recipe=recipe(model.task),
+        recipe=recipe(model.task or "embed"),
         precision="fp32",
         fingerprint="f" * 64,
         provider="cpu",
         dimensions=4 if model.task == "embed" else None,
+    )
+
+
+def source(wanted: Wanted, size: int = 100) -> ModelSource:
+    """A model of so many bytes as it lies on disk."""
+    return ModelSource(
+        id=wanted.name,
+        commit=COMMIT,
+        folder=Path("/nowhere"),
+        graph="onnx/model.onnx",
+        recipe=recipe(wanted.task or "embed"),
+        precision="fp32",
+        fingerprint="f" * 64,
+        bytes=size,
     )
 
 

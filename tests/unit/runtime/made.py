@@ -128,6 +128,23 @@ def write_slow_to_run(folder: Path, products: int, width: int = 512) -> Path:
     return folder
 
 
+def write_huge(folder: Path) -> Path:
+    """An embedding model whose token vectors are larger than any address space."""
+    write_embedder(folder)
+    chain = [
+        helper.make_node("Cast", ["input_ids"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["numbers", "last"], ["thin"]),
+        helper.make_node("Expand", ["thin", "shape"], ["last_hidden_state"]),
+    ]
+    outputs = [_value("last_hidden_state", TensorProto.FLOAT, ["b", "s", "w"])]
+    tensors: dict[str, NDArray[Any]] = {
+        "last": np.array([2], dtype=np.int64),
+        "shape": np.array([1, 1, 1 << 48], dtype=np.int64),
+    }
+    _write_graph(folder / "onnx/model.onnx", chain, outputs, tensors)
+    return folder
+
+
 def cache(home: Path, model: str, commit: str, folder: Path) -> None:
     """Lay `folder` out as the hub's cache under HF_HOME=`home`, as `main` of `model`: `commit`."""
     repository = home / "hub" / ("models--" + model.replace("/", "--"))

@@ -15,8 +15,15 @@ REQUESTS = st.lists(
 LIMITS = st.builds(Limits, tokens=st.integers(1, 2000), texts=st.integers(1, 40))
 
 
+def _open(*limits: Limits) -> Backlog:
+    backlog = Backlog()
+    for slot, each in enumerate(limits):
+        backlog.open(slot, each)
+    return backlog
+
+
 def _filled(requests: list[tuple[int, list[int]]], limits: list[Limits]) -> Backlog:
-    backlog = Backlog(limits)
+    backlog = _open(*limits)
     for number, (slot, lengths) in enumerate(requests):
         backlog.add(number, slot, lengths)
     return backlog
@@ -81,7 +88,7 @@ def test_a_dropped_request_costs_nothing_more(
 
 
 def test_a_single_text_waits_for_one_batch_of_the_bulk_in_front() -> None:
-    backlog = Backlog([Limits(tokens=1024, texts=256)])
+    backlog = _open(Limits(tokens=1024, texts=256))
     backlog.add(1, 0, [100] * 500)
     backlog.add(2, 0, [7])
     backlog.cut()
@@ -93,7 +100,7 @@ def test_a_single_text_waits_for_one_batch_of_the_bulk_in_front() -> None:
 def test_texts_of_mixed_lengths_are_padded_little() -> None:
     draw = random.Random(1)
     lengths = [min(256, max(3, int(draw.lognormvariate(3.6, 0.8)))) for _ in range(512)]
-    backlog = Backlog([Limits(tokens=1024, texts=256)])
+    backlog = _open(Limits(tokens=1024, texts=256))
     backlog.add(1, 0, lengths)
     padded = 0
     for cut in _drained(backlog):
@@ -103,7 +110,7 @@ def test_texts_of_mixed_lengths_are_padded_little() -> None:
 
 
 def test_a_text_longer_than_the_budget_runs_alone() -> None:
-    backlog = Backlog([Limits(tokens=100, texts=10)])
+    backlog = _open(Limits(tokens=100, texts=10))
     backlog.add(1, 0, [500, 5])
     cut = backlog.cut()
     assert cut == Cut(0, ((1, 0),))

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import structlog
 
 from embedding_runtime.engine.backend import Execution, Tokens
 from embedding_runtime.engine.onnx_backend import OnnxBackend
 from embedding_runtime.engine.pooling import normalize, pool
 from embedding_runtime.engine.providers import CPU, CUDA, choose
 from embedding_runtime.engine.threads import cpu_limit, thread_count
-from embedding_runtime.errors import CorruptModelError, ProviderUnavailableError
+from embedding_runtime.errors import CorruptModelError, OutOfMemoryError, ProviderUnavailableError
+from embedding_runtime.metrics import resident_bytes
 from embedding_runtime.model.recipe import read_recipe
 from embedding_runtime.settings import POOLINGS
 from tests.unit.runtime import made
@@ -130,10 +132,39 @@ def test_a_graph_that_does_not_load_is_told(tmp_path: Path) -> None:
         _backend(folder).load()
 
 
-def test_cuda_on_a_cpu_build_fails_and_auto_falls_back(tmp_path: Path) -> None:
-    folder = made.write_embedder(tmp_path)
-    with pytest.raises(ProviderUnavailableError):
-        _backend(folder, "cuda").load()
-    backend = _backend(folder, "auto")
-    backend.load()
+@pytest.mark.parametrize(
+    ("provider", "event", "level", "fallback"),
+    [
+        ("cuda", "CUDA requested but not available, falling back to CPU", "warning", True),
+        ("auto", "running on the CPU", "info", False),
+        ("cpu", None, None, False),
+    ],
+)
+def test_only_a_cuda_that_was_asked_for_is_missed(
+    tmp_path: Path, provider: str, event: str | None, level: str | None, fallback: bool
+) -> None:
+    backend = _backend(made.write_embedder(tmp_path), provider)
+    with structlog.testing.capture_logs() as lines:
+        backend.load()
     assert backend.provider == "cpu"
+    assert (backend.fallback is not None) is fallback
+    assert [(line["event"], line["log_level"]) for line in lines] == ([(event, level)] if event else [])
+    assert all("CUDA" in line["reason"] for line in lines)
+    np.testing.assert_allclose(backend.run([_tokens("bird")]), [made.embedding("bird")], atol=1e-6)
+
+
+def test_running_out_of_memory_says_what_to_set(tmp_path: Path) -> None:
+    backend = _backend(made.write_huge(tmp_path))
+    backend.load()
+    with pytest.raises(OutOfMemoryError, match=r"out of memory: .*MAX_EMBEDDING_BATCH_SIZE") as caught:
+        backend.run([_tokens("bird")])
+    assert not caught.value.permanent
+
+
+def test_what_is_closed_gives_its_memory_back(tmp_path: Path) -> None:
+    backend = _backend(made.write_slow_to_run(tmp_path, products=40, width=1024))
+    backend.load()
+    backend.warm_up()
+    before = resident_bytes()
+    backend.close()
+    assert before - resident_bytes() > 3 << 20

@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +11,20 @@ from hypothesis import strategies as st
 
 from embedding_runtime.engine.backend import Tokens
 from embedding_runtime.errors import OverloadedError, RequestTooLargeError, WireError
+from embedding_runtime.model.recipe import Overrides
+from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.service import wire
 from embedding_runtime.service.state import EngineState, ModelState
+from tests.unit.runtime.fakes import EMBEDDER, RERANKER, card
+
+WANTED = Wanted(
+    "org/embedder",
+    "v2",
+    "embed",
+    precision="fp16",
+    overrides=Overrides(64, ("cls", "mean"), False, (("query", "q: "), ("none", "")), "query"),
+    fingerprint="f" * 64,
+)
 
 TEXTS = st.lists(
     st.tuples(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=20), st.booleans()),
@@ -55,9 +68,11 @@ def test_texts_survive_the_wire(texts: list[tuple[list[int], bool]]) -> None:
 
 @given(st.integers(0, 5), st.integers(0, 7))
 def test_rows_survive_the_wire(count: int, width: int) -> None:
-    rows = np.random.default_rng(0).normal(size=(count, width)).astype(np.float32)
+    values = np.random.default_rng(0).normal(size=(count, width)).astype(np.float32)
     if width:
-        np.testing.assert_array_equal(wire.parse_rows(_payload(wire.rows(1, rows))), rows)
+        rows = wire.parse_rows(_payload(wire.rows(1, wire.Rows(values, 0.25, 1.5))))
+        np.testing.assert_array_equal(rows.values, values)
+        assert (rows.queue, rows.compute) == (0.25, 1.5)
 
 
 def test_an_error_survives_the_wire() -> None:
@@ -67,8 +82,22 @@ def test_an_error_survives_the_wire() -> None:
 
 
 def test_a_state_survives_the_wire() -> None:
-    state = EngineState((ModelState("m", "main", "embed", "load_failed", "NotCached", "it is not there"),))
+    model = ModelState(2**31, WANTED, "ready", "", "", default=True, card=card(EMBEDDER))
+    failed = ModelState(1, RERANKER, "load_failed", "NotCached", "it is not there", permanent=True)
+    state = EngineState((model, failed))
     assert wire.parse_status(_payload(wire.status(state))) == state
+
+
+@pytest.mark.parametrize("wanted", [WANTED, EMBEDDER, Wanted("m", folder=Path("/models/m"))])
+def test_a_wanted_model_survives_the_wire(wanted: Wanted) -> None:
+    frame = _read(wire.load(7, wanted))
+    assert frame is not None
+    assert (frame.kind, frame.request, wire.parse_load(frame.payload)) == (wire.Kind.LOAD, 7, wanted)
+
+
+def test_a_slot_is_told_where_a_model_is_loaded() -> None:
+    frame = _read(wire.loaded(7, 2**32 - 1))
+    assert frame == wire.Frame(wire.Kind.LOADED, 2**32 - 1, 7, b"")
 
 
 def test_the_end_of_the_stream_is_no_frame_even_in_the_middle_of_one() -> None:
@@ -80,8 +109,8 @@ def test_the_end_of_the_stream_is_no_frame_even_in_the_middle_of_one() -> None:
 @pytest.mark.parametrize(
     "header",
     [
-        struct.pack("<IBxHQ", wire.MAX_PAYLOAD + 1, 1, 0, 1),
-        struct.pack("<IBxHQ", 0, 77, 0, 1),
+        struct.pack("<IB3xIQ", wire.MAX_PAYLOAD + 1, 1, 0, 1),
+        struct.pack("<IB3xIQ", 0, 77, 0, 1),
     ],
 )
 def test_a_frame_against_the_rules_is_refused(header: bytes) -> None:
@@ -98,8 +127,8 @@ def test_a_broken_submit_is_refused_and_never_more_than_that(payload: bytes) -> 
     assert all(len(text) > 0 for text in texts)
 
 
-@pytest.mark.parametrize("parse", [wire.parse_rows, wire.parse_error, wire.parse_status])
-@pytest.mark.parametrize("payload", [b"", b"{", b"{}", b"\x00" * 7, b"\xff" * 40])
+@pytest.mark.parametrize("parse", [wire.parse_rows, wire.parse_error, wire.parse_status, wire.parse_load])
+@pytest.mark.parametrize("payload", [b"", b"{", b"{}", b"[]", b"\x00" * 7, b"\xff" * 40])
 def test_a_broken_answer_is_refused(parse: object, payload: bytes) -> None:
     assert callable(parse)
     with pytest.raises(WireError):

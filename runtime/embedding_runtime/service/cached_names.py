@@ -1,0 +1,46 @@
+"""What the cache holds now, for the HTTP processes: ids and tasks, read again every few seconds."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from embedding_runtime.model.recipe import read_task
+from embedding_runtime.registry.cache import CachedModel, cached
+from embedding_runtime.settings import Task
+
+# Other processes fill the cache meanwhile; a volume in the network is not to be read for every request.
+_FRESH_SECONDS = 3.0
+
+
+class CachedNames:
+    """The cache folder at `cache_dir`."""
+
+    def __init__(self, cache_dir: Path) -> None:
+        self._cache_dir = cache_dir
+        self._known: Mapping[str, Task | None] = {}
+        self._tasks: dict[Path, Task | None] = {}
+        self._read = float("-inf")
+        self._reading: asyncio.Task[Mapping[str, Task | None]] | None = None
+
+    async def tasks(self) -> Mapping[str, Task | None]:
+        """The id of every model in the cache, and its task; None for one that cannot be served."""
+        if time.monotonic() - self._read < _FRESH_SECONDS:
+            return self._known
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(asyncio.to_thread(self._scan))
+        self._known = await asyncio.shield(self._reading)
+        self._read = time.monotonic()
+        return self._known
+
+    def _scan(self) -> Mapping[str, Task | None]:
+        return {model.id: self._task(model) for model in cached(self._cache_dir)}
+
+    def _task(self, model: CachedModel) -> Task | None:
+        """The task of the first revision that has one; what a finished snapshot is never changes."""
+        for revision in model.revisions:
+            task = self._tasks.get(revision.folder) or read_task(revision.folder)
+            if task is not None:
+                self._tasks[revision.folder] = task
+                return task
+        return None
