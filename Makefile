@@ -56,6 +56,9 @@ format: setup  ## format and fix what can be fixed
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
+generate: setup  ## write the tables of docs/configuration.md from the settings
+	$(PY) docs/generate.py
+
 lock: setup  ## compile requirements/*.in to hashed lock files
 	for f in runtime operator dev golden build; do (cd requirements && ../.venv/bin/uv pip compile -q --universal \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o $$f.txt $$f.in) || exit 1; done
@@ -65,4 +68,4 @@ golden:  ## compute the golden vectors again, with PyTorch in an environment of 
 	build/golden-venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/golden.txt
 	build/golden-venv/bin/python tests/golden/make.py
 
-.PHONY: help demo demo-clean demo-purge setup lint test test-unit e2e e2e-up e2e-down images format lock golden
+.PHONY: help demo demo-clean demo-purge setup lint test test-unit e2e e2e-up e2e-down images format generate lock golden

@@ -45,19 +45,45 @@ class ModelEntry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    id: Annotated[str | None, Field(pattern=f"^{MODEL_NAME}$")] = None
-    path: Path | None = None
-    revision: Annotated[str | None, Field(pattern=f"^{_REVISION}$")] = None
-    task: Task | None = None
-    file: Annotated[str | None, Field(pattern=MODEL_FILE)] = None
-    precision: Precision = "auto"
-    max_length: Annotated[int | None, Field(ge=4, le=1_048_576)] = None
-    pooling: tuple[Pooling, ...] | None = None
-    normalize: StrictBool | None = None
-    prompts: dict[str, str] = {}
-    default_prompt_name: str | None = None
-    served_names: tuple[Annotated[str, Field(pattern=_SERVED_NAME)], ...] = ()
-    fingerprint: Annotated[str | None, Field(pattern=r"^[0-9a-f]{64}$")] = None
+    id: Annotated[str | None, Field(pattern=f"^{MODEL_NAME}$")] = Field(
+        None, description="the hub repository, `id` or `id@revision`; of a folder the name that it is given"
+    )
+    path: Path | None = Field(
+        None, description="a local folder instead of a repository; relative to the file that names it"
+    )
+    revision: Annotated[str | None, Field(pattern=f"^{_REVISION}$")] = Field(
+        None, description="branch, tag or commit; left out: `main`"
+    )
+    task: Task | None = Field(
+        None, description="`embed` or `rerank`; loading fails where the model does another"
+    )
+    file: Annotated[str | None, Field(pattern=MODEL_FILE)] = Field(
+        None, description="the ONNX file inside the repository"
+    )
+    precision: Precision = Field(
+        "auto",
+        description="`fp32`, `fp16` or `int8` chooses the ONNX file by its usual names; `auto`: `model.onnx`",
+    )
+    max_length: Annotated[int | None, Field(ge=4, le=1_048_576)] = Field(
+        None, description="tokens of one text, special tokens included; at most the model's positions"
+    )
+    pooling: tuple[Pooling, ...] | None = Field(
+        None,
+        description=f"one or a list of {', '.join(f'`{mode}`' for mode in get_args(Pooling))}",
+    )
+    normalize: StrictBool | None = Field(None, description="whether vectors have the length 1")
+    prompts: dict[str, str] = Field(
+        {}, description="name to text; added to the repository's, and before one of the same name"
+    )
+    default_prompt_name: str | None = Field(
+        None, description="the prompt that goes in front of every text whose request names none"
+    )
+    served_names: tuple[Annotated[str, Field(pattern=_SERVED_NAME)], ...] = Field(
+        (), description="further names that requests may use for it"
+    )
+    fingerprint: Annotated[str | None, Field(pattern=r"^[0-9a-f]{64}$")] = Field(
+        None, description="do not serve the model where it has another"
+    )
 
     @field_validator("pooling", mode="before")
     @classmethod
@@ -72,8 +98,11 @@ class ModelEntry(BaseModel):
             raise ValueError("revision goes with a hub repository whose id has no @revision")
         if self.path is not None and "@" in (self.id or ""):
             raise ValueError("a local folder has no @revision")
-        if self.default_prompt_name is not None and self.default_prompt_name not in self.prompts:
+        # Without prompts of its own the entry may name one of the repository's.
+        if self.default_prompt_name and self.prompts and self.default_prompt_name not in self.prompts:
             raise ValueError(f"default_prompt_name {self.default_prompt_name!r} is none of prompts")
+        if self.pooling == ():
+            raise ValueError(f"pooling is empty; allowed are {', '.join(POOLINGS)}")
         if self.file is not None and self.precision != "auto":
             raise ValueError("file and precision both choose the ONNX file; give one of them")
         return self
@@ -118,7 +147,13 @@ def read_models_file(path: Path) -> tuple[ModelEntry, ...]:
         raise SettingsError([_mistake(path, entry) for entry in error.errors()]) from None
     if repeated := list(_repeated(entries)):
         raise SettingsError([f"MODELS_CONFIG={path}: {line}" for line in repeated])
-    return entries
+    return tuple(_with_folder(entry, path.parent) for entry in entries)
+
+
+def _with_folder(entry: ModelEntry, beside: Path) -> ModelEntry:
+    if entry.path is None:
+        return entry
+    return entry.model_copy(update={"path": (beside / entry.path.expanduser()).absolute()})
 
 
 def _repeated(entries: tuple[ModelEntry, ...]) -> Iterator[str]:
@@ -131,7 +166,9 @@ def _repeated(entries: tuple[ModelEntry, ...]) -> Iterator[str]:
 def _mistake(path: Path, entry: Any) -> str:
     where = ".".join(str(part) for part in entry["loc"]) or "the file"
     allowed = entry["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    shown = (
-        f"={entry['input']!r}" if entry["type"] != "missing" and not isinstance(entry["input"], dict) else ""
-    )
+    if entry["type"] == "extra_forbidden":
+        known = _File.model_fields if len(entry["loc"]) == 1 else ModelEntry.model_fields
+        allowed = f"no such field; allowed are {', '.join(known)}"
+    hides = entry["type"] == "missing" or isinstance(entry["input"], dict | list)
+    shown = "" if hides else f"={entry['input']!r}"
     return f"MODELS_CONFIG={path}: {where}{shown}: {allowed[0].lower()}{allowed[1:]}"

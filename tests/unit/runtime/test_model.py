@@ -14,7 +14,7 @@ from embedding_runtime.errors import (
     UnsupportedModelError,
 )
 from embedding_runtime.model.graph import read_facts
-from embedding_runtime.model.recipe import Recipe, read_recipe
+from embedding_runtime.model.recipe import Overrides, Recipe, read_recipe, read_task
 from embedding_runtime.model.source import ModelSource, open_source
 from embedding_runtime.registry.cache import find
 from embedding_runtime.registry.reference import ModelRef
@@ -197,3 +197,70 @@ def test_another_fingerprint_than_expected_is_refused_with_both(tmp_path: Path) 
         FingerprintMismatchError, match=f"expected fingerprint {'e' * 64}, found [0-9a-f]{{64}}"
     ):
         _source(tmp_path, made.write_embedder(tmp_path / "r"), expected_fingerprint="e" * 64)
+
+
+def test_what_is_said_otherwise_goes_before_the_repository(tmp_path: Path) -> None:
+    made.write_embedder(tmp_path)
+    _change(tmp_path / "config.json", max_position_embeddings=128)
+    overrides = Overrides(max_length=100, pooling=("mean", "cls"), normalize=False)
+    recipe = read_recipe(tmp_path, "m", overrides)
+    assert (recipe.max_tokens, recipe.pooling, recipe.normalize) == (100, ("cls", "mean"), False)
+
+
+@pytest.mark.parametrize(("kind", "positions"), [("bert", 512), ("xlm-roberta", 510)])
+def test_a_maximum_length_over_the_positions_is_refused_with_both_numbers(
+    tmp_path: Path, kind: str, positions: int
+) -> None:
+    made.write_embedder(tmp_path)
+    _change(tmp_path / "config.json", max_position_embeddings=512, model_type=kind, pad_token_id=1)
+    assert read_recipe(tmp_path, "m", Overrides(max_length=positions)).max_tokens == positions
+    with pytest.raises(UnsupportedModelError, match=f"max_length {positions + 1} .* {positions} positions"):
+        read_recipe(tmp_path, "m", Overrides(max_length=positions + 1))
+
+
+def test_prompts_are_the_repositorys_and_those_that_are_said(tmp_path: Path) -> None:
+    made.write_embedder(tmp_path)
+    own = {"query": "query: ", "passage": "passage: "}
+    _change(tmp_path / "config_sentence_transformers.json", prompts=own, default_prompt_name="query")
+    recipe = read_recipe(tmp_path, "m", Overrides(prompts=(("query", "q "), ("code", "c "))))
+    assert dict(recipe.prompts) == {"query": "q ", "passage": "passage: ", "code": "c "}
+    assert recipe.prompt == "q "
+    assert read_recipe(tmp_path, "m", Overrides(default_prompt_name="passage")).prompt == "passage: "
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+    with pytest.raises(UnsupportedModelError, match=r"no prompt 'x' .* query, passage"):
+        read_recipe(tmp_path, "m", Overrides(default_prompt_name="x"))
+
+
+def test_a_reranker_has_no_pooling_to_override(tmp_path: Path) -> None:
+    made.write_reranker(tmp_path)
+    assert read_recipe(tmp_path, "m", Overrides(max_length=8)).max_tokens == 8
+    with pytest.raises(UnsupportedModelError, match=r"is a reranker, for which .* pooling, normalize"):
+        read_recipe(tmp_path, "m", Overrides(pooling=("cls",), normalize=True))
+
+
+def test_overrides_enter_the_fingerprint_and_empty_prompts_do_not(tmp_path: Path) -> None:
+    plain = _source(tmp_path / "a", made.write_embedder(tmp_path / "one"))
+    folder = made.write_embedder(tmp_path / "two")
+    _change(folder / "config_sentence_transformers.json", prompts={"query": "", "document": ""})
+    empty = _source(tmp_path / "b", folder)
+    assert empty.fingerprint == plain.fingerprint
+    assert [name for name, _ in empty.recipe.prompts] == ["query", "document"]
+    for overrides in (
+        Overrides(max_length=8),
+        Overrides(pooling=("cls",)),
+        Overrides(normalize=False),
+        Overrides(prompts=(("query", "q "),)),
+    ):
+        folder = made.write_embedder(tmp_path / f"each{hash(overrides)}")
+        changed = _source(tmp_path / f"c{hash(overrides)}", folder, overrides=overrides)
+        assert changed.fingerprint != plain.fingerprint
+
+
+def test_a_task_is_told_by_the_small_files(tmp_path: Path) -> None:
+    assert read_task(made.write_embedder(tmp_path / "a")) == "embed"
+    assert read_task(made.write_reranker(tmp_path / "b")) == "rerank"
+    assert read_task(made.write_reranker(tmp_path / "c", labels=3)) is None
+    assert read_task(tmp_path / "nothing") is None
+    broken = made.write_embedder(tmp_path / "d")
+    (broken / "config.json").write_text("[1")
+    assert read_task(broken) is None

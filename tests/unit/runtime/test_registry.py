@@ -8,6 +8,7 @@ from embedding_runtime.errors import CorruptModelError, NotCachedError, Unsuppor
 from embedding_runtime.registry.cache import cached, find
 from embedding_runtime.registry.files import external_data, graph_file, needed
 from embedding_runtime.registry.reference import ModelRef
+from embedding_runtime.settings import Precision
 from tests.unit.runtime import made
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -74,6 +75,40 @@ def test_a_repository_without_the_graph_is_refused_with_what_it_holds(
 ) -> None:
     with pytest.raises(UnsupportedModelError, match=message):
         graph_file(names, wanted, "m")
+
+
+@pytest.mark.parametrize(
+    ("names", "precision", "expected"),
+    [
+        (["onnx/model.onnx", "onnx/model_fp16.onnx"], "fp16", "onnx/model_fp16.onnx"),
+        (["onnx/model.onnx", "onnx/model_fp16.onnx"], "fp32", "onnx/model.onnx"),
+        (["onnx/model_quantized.onnx", "onnx/model_int8.onnx"], "int8", "onnx/model_int8.onnx"),
+        (["onnx/model_quantized.onnx", "model.onnx"], "int8", "onnx/model_quantized.onnx"),
+        (["model_quantized.onnx"], "int8", "model_quantized.onnx"),
+        (
+            ["onnx/model_qint8_avx512.onnx", "onnx/model_quint8_avx2.onnx"],
+            "int8",
+            "onnx/model_quint8_avx2.onnx",
+        ),
+    ],
+)
+def test_a_precision_chooses_the_file(names: list[str], precision: Precision, expected: str) -> None:
+    assert graph_file(names, None, "m", precision) == expected
+
+
+def test_a_precision_that_is_not_there_is_refused_with_what_there_is() -> None:
+    with pytest.raises(
+        UnsupportedModelError, match=r"precision fp16 .*: onnx/model.onnx, onnx/model_O1.onnx"
+    ):
+        graph_file(REPOSITORY[:9], None, "m", "fp16")
+
+
+def test_a_revision_cannot_leave_the_repositorys_folder(tmp_path: Path) -> None:
+    cache = _cached(tmp_path)
+    (cache / "outside").write_text(COMMIT)
+    for revision in ("../../outside", f"{cache}/outside"):
+        with pytest.raises(NotCachedError):
+            find(cache, ModelRef("org/name", revision), None)
 
 
 def test_a_repository_without_tokenizer_json_is_refused() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from embedding_runtime.errors import SettingsError
-from embedding_runtime.settings import PrefetchSettings, ServeSettings
+from embedding_runtime.settings import LogFilter, PrefetchSettings, ServeSettings, parse_filter
 
 
 @pytest.fixture(autouse=True)
@@ -105,3 +105,55 @@ def test_the_cache_lies_in_hf_home_unless_it_has_a_place_of_its_own(monkeypatch:
     assert ServeSettings.load().cache_dir == Path("/models/hub")
     monkeypatch.setenv("HF_HUB_CACHE", "/elsewhere")
     assert ServeSettings.load().cache_dir == Path("/elsewhere")
+
+
+def test_an_empty_value_means_none_for_a_model_and_unset_for_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEFAULT_RERANKING_MODEL", "")
+    monkeypatch.setenv("METRICS_PORT", "")
+    settings = ServeSettings.load()
+    assert (settings.default_reranking_model, settings.metrics_port) == ("", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "root", "targets"),
+    [
+        ("info", "INFO", {}),
+        ("WARN", "WARNING", {}),
+        ("info,embedding_inference_api=debug", "INFO", {"embedding_runtime": "DEBUG"}),
+        ("embedding_inference_api::service=trace", "ERROR", {"embedding_runtime.service": "DEBUG"}),
+        ("off,uvicorn=error", "CRITICAL", {"uvicorn": "ERROR"}),
+        (" info , hyper = warn ,", "INFO", {"hyper": "WARNING"}),
+    ],
+)
+def test_filters_of_the_document_are_mapped_to_our_loggers(
+    text: str, root: str, targets: dict[str, str]
+) -> None:
+    assert parse_filter(text) == LogFilter(root, targets)
+
+
+@pytest.mark.parametrize("text", ["loud", "info,=debug", "a=b=debug", "embedding_inference_api=loud"])
+def test_a_filter_that_is_none_is_a_mistake(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUST_LOG", text)
+    with pytest.raises(SettingsError, match=r"^RUST_LOG=.*: allowed is off, error, warn"):
+        ServeSettings.load()
+
+
+def test_log_level_goes_before_rust_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUST_LOG", "error")
+    assert ServeSettings.load().log_filter.root == "ERROR"
+    monkeypatch.setenv("LOG_LEVEL", "debug")
+    assert ServeSettings.load().log_filter.root == "DEBUG"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [("", "holds no key"), (" \n", "holds no key"), (None, "cannot be read: No such")]
+)
+def test_a_key_file_without_keys_is_a_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, words: str
+) -> None:
+    file = tmp_path / "keys"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("API_KEY_FILE", str(file))
+    with pytest.raises(SettingsError, match=f"^API_KEY_FILE={file}: {words}"):
+        ServeSettings.load()
