@@ -14,6 +14,7 @@ from embedding_runtime.settings import Task
 UNKNOWN = "unknown"
 
 _KIND = {"embed": "embedding model", "rerank": "reranking model"}
+_ARTICLE = {"embed": "an", "rerank": "a"}
 _ENDPOINT = {"embed": "/embed", "rerank": "/rerank"}
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -129,7 +130,9 @@ class Names:
 def check_task(name: str, known: Task, asked: Task) -> None:
     """Raise WrongTaskError, which names the right endpoint, where a model does another task."""
     if known != asked:
-        raise WrongTaskError(f"{name} is a {_KIND[known]}; ask it at {_ENDPOINT[known]}", param="model")
+        raise WrongTaskError(
+            f"{name} is {_ARTICLE[known]} {_KIND[known]}; ask it at {_ENDPOINT[known]}", param="model"
+        )
 
 
 def nearest(name: str, names: Collection[str]) -> str | None:
