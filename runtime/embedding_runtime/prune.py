@@ -13,7 +13,7 @@ from huggingface_hub import HFCacheInfo, scan_cache_dir
 
 from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.registry.cache import find_commit
-from embedding_runtime.registry.locks import is_held, lock_of
+from embedding_runtime.registry.locks import is_held, lock_of, tried
 from embedding_runtime.registry.volume import mib, unwritable
 from embedding_runtime.service.configured import configured
 from embedding_runtime.settings import ServeSettings
@@ -59,11 +59,13 @@ def _commits(cache_dir: Path, wanted: Wanted) -> list[str]:
 def _unfinished(cache_dir: Path, dry_run: bool) -> Iterator[tuple[str, int]]:
     for path in sorted(cache_dir.glob("models--*/blobs/*.incomplete")):
         repository, digest = path.parent.parent.name, path.name.partition(".")[0]
-        if is_held(lock_of(cache_dir, repository, digest)):
-            continue
-        size = path.stat().st_size
-        if not dry_run:
-            path.unlink(missing_ok=True)
+        # Held until it is gone, so that no process begins to go on with it meanwhile.
+        with tried(lock_of(cache_dir, repository, digest)) as is_free:
+            if not is_free or not path.exists():  # it may have been finished just now
+                continue
+            size = path.stat().st_size
+            if not dry_run:
+                path.unlink()
         yield f"an unfinished download of {_id(repository)}", size
 
 

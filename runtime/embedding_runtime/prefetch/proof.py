@@ -12,7 +12,7 @@ from embedding_runtime.telemetry import logger
 
 _log = logger("prefetch")
 
-_PROBE = "The quick brown fox jumps over the lazy dog."
+_QUERY, _PROBE = "fox", "The quick brown fox jumps over the lazy dog."
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def prove(source: ModelSource, threads: int | None, progress: Progress) -> Prove
         )
     tokenization = Tokenization(source.tokenizer_path, source.recipe)
     embeds = source.recipe.task == "embed"
-    tokens = tokenization.embed([_PROBE]) if embeds else tokenization.pairs(_PROBE, [_PROBE])
+    tokens = tokenization.embed([_PROBE]) if embeds else tokenization.pairs(_QUERY, [_PROBE])
     execution = Execution("cpu", thread_count(threads, cpu_limit()))
     backend = OnnxBackend(source.graph_path, source.recipe, execution)
     backend.load()

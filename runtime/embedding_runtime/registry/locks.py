@@ -53,15 +53,31 @@ def held(lock: Path, progress: Callable[[], int], what: str, report: Callable[[i
         lease.__exit__(None, None, None)
 
 
-def is_held(lock: Path) -> bool:
-    """Whether a process is fetching the blob of this lock now.
+@contextmanager
+def tried(lock: Path) -> Iterator[bool]:
+    """Hold the lock if no process holds it now; tells whether that is so.
 
     Raises OSError where the cache cannot be written: a lock can only be tried.
     """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lease = WeakFileLock(lock, timeout=_TRY_SECONDS)
+    try:
+        lease.__enter__()
+    except TimeoutError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lease.__exit__(None, None, None)
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a process is fetching the blob of this lock now.
+
+    Raises OSError as `tried` does.
+    """
     if not lock.exists():
         return False
-    try:
-        with WeakFileLock(lock, timeout=_TRY_SECONDS):
-            return False
-    except TimeoutError:
-        return True
+    with tried(lock) as is_free:
+        return not is_free
