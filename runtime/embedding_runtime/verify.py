@@ -54,7 +54,7 @@ def _faults(revision: CachedRevision) -> Iterator[str]:
         path = revision.folder / name
         try:
             claim = claimed(path)
-            if claim is not None and not digests(path).match(claim):
+            if claim is not None and not digests(path, claim).match(claim):
                 yield f"{name} of {commit} is damaged: its content is not that of {claim}"
             elif name.endswith(".onnx"):
                 yield from _lacking(revision, name)

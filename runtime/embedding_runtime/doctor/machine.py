@@ -1,6 +1,7 @@
 """What the machine allows: CPUs, memory, execution providers that really work, free ports."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,10 @@ def machine_section(settings: ServeSettings) -> Section:
             f"ORT_NUM_THREADS={settings.ort_num_threads} is more than the {limit:g} CPUs that may be used, "
             "which makes every inference slower; leave it unset"
         )
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        section.problems.append("no folder for sockets can be written; mount one at /tmp or set TMPDIR")
     built = usable_providers()
     for name, provider in _PROVIDERS.items():
         why = "not in this build of ONNX Runtime" if provider not in built else trial(provider)
@@ -64,7 +69,7 @@ def ports_section(settings: ServeSettings) -> Section:
         if port is None:
             continue
         try:
-            listen(settings.api_host, port).close()
+            listen(settings.api_host, port, variable).close()
             section.lines.append(f"{variable}: {settings.api_host}:{port} is free")
         except AddressInUseError as error:
             section.lines.append(f"{variable}: {settings.api_host}:{port} cannot be listened on")

@@ -93,7 +93,8 @@ def _checked(snapshot: Snapshot, names: Iterable[str]) -> dict[str, str]:
     for name in names:
         path = snapshot.folder / name
         try:
-            had, claim = digests(path), claimed(path)
+            claim = claimed(path)
+            had = digests(path, claim)
         except OSError as error:
             raise CorruptModelError(f"{snapshot.ref}: cannot read {name}: {error.strerror}") from error
         if claim is not None and not had.match(claim):

@@ -16,10 +16,10 @@ _SHA256, _SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class Digests:
-    """Digests of one content in hexadecimal digits; `git` is that of a git blob."""
+    """Digests of one content in hexadecimal digits; `git` is that of a git blob, None where not asked for."""
 
     sha256: str
-    git: str
+    git: str | None
 
     def match(self, name: str) -> bool:
         """Whether a blob of this name has this content."""
@@ -31,22 +31,22 @@ def is_digest(name: str) -> bool:
     return bool(_SHA256.fullmatch(name) or _SHA1.fullmatch(name))
 
 
-def digests(path: Path) -> Digests:
-    """Both digests of the file at `path`, which is read once.
+def digests(path: Path, claim: str | None = None) -> Digests:
+    """The digests of the file at `path`, which is read once; git's too where the claim is one of git's.
 
     Raises OSError.
     """
+    sha256 = hashlib.sha256()
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        sha256 = hashlib.sha256()
         # Git's own name for a content (git hash-object), which the hub gives to what is not in LFS.
         git = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
-        is_large = _SHA256.fullmatch(path.resolve().name) is not None
+        is_git = claim is not None and _SHA1.fullmatch(claim) is not None
         while chunk := file.read(_CHUNK_BYTES):
             sha256.update(chunk)
-            if not is_large:
+            if is_git:
                 git.update(chunk)
-    return Digests(sha256.hexdigest(), git.hexdigest())
+    return Digests(sha256.hexdigest(), git.hexdigest() if is_git else None)
 
 
 def claimed(path: Path) -> str | None:

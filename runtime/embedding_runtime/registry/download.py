@@ -63,7 +63,8 @@ def download(blob: Blob, report: Callable[[int], None], *, suspect: bool = False
     blob.lock.parent.mkdir(parents=True, exist_ok=True)
     with held(blob.lock, lambda: _size(blob.partial), blob.what, report):
         if blob.path.exists():
-            if not suspect or fault_of(blob.path, blob.path.name, blob.size) is None:
+            is_whole = blob.size is None or _size(blob.path) == blob.size
+            if is_whole and (not suspect or fault_of(blob.path, blob.path.name, blob.size) is None):
                 return
             blob.path.unlink()
         try:
@@ -86,10 +87,9 @@ def fault_of(path: Path, digest: str, size: int | None) -> str | None:
     found = path.stat().st_size
     if size is not None and found != size:
         return f"it has {found} bytes, the hub says {size}"
-    if not is_digest(digest) or (had := digests(path)).match(digest):
+    if not is_digest(digest) or (had := digests(path, digest)).match(digest):
         return None
-    shown = had.sha256 if len(digest) == len(had.sha256) else had.git
-    return f"its digest is {shown}, the hub says {digest}"
+    return f"its digest is {had.git or had.sha256}, the hub says {digest}"
 
 
 def _fill(blob: Blob, report: Callable[[int], None]) -> None:

@@ -1,11 +1,17 @@
 """What all settings have in common: reading the environment, telling a mistake; the hub and the logs."""
 
-from collections.abc import Mapping
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from embedding_runtime.errors import SettingsError
 from embedding_runtime.settings import filters
@@ -13,6 +19,9 @@ from embedding_runtime.settings.filters import LogFilter, parse_filter
 
 # Where an empty value says something: it means "no model", not "the default".
 _EMPTY_IS_A_VALUE = frozenset({"DEFAULT_EMBEDDING_MODEL", "DEFAULT_RERANKING_MODEL"})
+
+# What no line may show.
+_SECRET = frozenset({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"})
 
 # What a mistake's line says is allowed, for the fields whose type does not say it.
 _ALLOWED = {
@@ -48,12 +57,15 @@ class Environment(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """No .env file and no secrets folder: what is set is what `env` shows."""
+        if not isinstance(env_settings, EnvSettingsSource):
+            raise TypeError(f"the environment is read by {type(env_settings).__name__}")
+        # Before a field chooses among its names, or an empty one would hide the other.
+        env_settings.env_vars = {
+            name: value
+            for name, value in env_settings.env_vars.items()
+            if value != "" or name in _EMPTY_IS_A_VALUE
+        }
         return init_settings, env_settings
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_empty(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in values.items() if value != "" or name in _EMPTY_IS_A_VALUE}
 
     @classmethod
     def load(cls) -> Self:
@@ -110,6 +122,15 @@ class HubSettings(Environment):
             parse_filter(value)
         return value
 
+    @field_validator("hf_token", mode="before")
+    @classmethod
+    def _check_token(cls, value: object) -> object:
+        # A token out of a file often ends with its line. What cannot be a header would be shown in an error.
+        token = value.strip() if isinstance(value, str) else value
+        if isinstance(token, str) and not re.fullmatch(r"[!-~]+", token):
+            raise ValueError("a token of printable characters, without spaces")
+        return token
+
     @property
     def log_filter(self) -> LogFilter:
         """Which events are logged."""
@@ -131,8 +152,10 @@ def _mistake(entry: Any) -> str:
     if not entry["loc"]:
         return str(entry["ctx"]["error"])
     name = str(entry["loc"][0])
+    if name == "HF_TOKEN" and not os.environ.get(name):
+        name = "HUGGING_FACE_HUB_TOKEN"  # of two names, the library tells the first
     if entry["type"] == "missing":
         return f"{name} is not set: {_ALLOWED.get(name, 'required')}"
-    shown = "***" if "TOKEN" in name and "TOKENS" not in name else entry["input"]
+    shown = "***" if name.upper() in _SECRET else entry["input"]
     told = entry["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     return f"{name}={shown}: allowed is {_ALLOWED.get(name) or told.partition(', unable')[0]}"

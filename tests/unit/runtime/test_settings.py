@@ -50,6 +50,28 @@ def test_the_token_is_read_under_both_names_and_never_shown(
     assert "hf_secret" not in repr(settings)
 
 
+def test_an_empty_token_does_not_hide_the_other_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "")
+    monkeypatch.setenv("HUGGING_FACE_HUB_TOKEN", "hf_secret")
+    assert ServeSettings.load().token == "hf_secret"
+
+
+def test_a_token_out_of_a_file_may_end_with_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret\n")
+    assert ServeSettings.load().token == "hf_secret"
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
+def test_a_token_that_is_none_is_refused_without_being_shown(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "hf_secret and more")
+    with pytest.raises(SettingsError) as caught:
+        ServeSettings.load()
+    (line,) = caught.value.mistakes
+    assert line == f"{name}=***: allowed is a token of printable characters, without spaces"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
