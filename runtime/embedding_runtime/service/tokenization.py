@@ -2,7 +2,7 @@
 with.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +12,14 @@ from tokenizers import Encoding, Tokenizer
 from embedding_runtime.engine.backend import Tokens
 from embedding_runtime.errors import CorruptModelError, InputTooLongError, QueryTooLongError
 from embedding_runtime.model.recipe import Recipe
+
+# The library's encodings take some 400 bytes a token, and hold all of a text, also what is cut off. So texts
+# are encoded some at a time, and of a text that is far too long only as much as settles what is kept.
+_CHARACTERS_AT_A_TIME = 262_144
+_CHARACTERS_PER_TOKEN = 16
+_GROWTH = 8
+# Tokens beyond the limit that show that the end of what was read cannot have moved what is kept.
+_MARGIN = 128
 
 
 class Tokenization:
@@ -27,7 +35,7 @@ class Tokenization:
 
     @cached_property
     def _measuring(self) -> Tokenizer:
-        """Cuts nothing. Some megabytes that only messages about lengths need."""
+        """Cuts nothing. Some megabytes that only texts far over the limit need."""
         return _read(self._path)
 
     def embed(
@@ -38,14 +46,17 @@ class Tokenization:
         `prompt` goes in front of each text; None is the recipe's. Raises InputTooLongError, where nothing is
         to be cut.
         """
-        prepared = [self._prepared(text, self._recipe.prompt if prompt is None else prompt) for text in texts]
-        encodings = self._cutting.encode_batch_fast(prepared)
-        if not truncate:
-            for index, encoding in enumerate(encodings):
-                if encoding.overflowing:
-                    size = len(self._measuring.encode(prepared[index]))
-                    raise self._too_long(f"input.{index}", size)
-        return [_tokens(encoding) for encoding in encodings]
+        front = self._recipe.prompt if prompt is None else prompt
+        tokens: list[Tokens] = []
+        for some in _portions(texts):
+            whole = [self._prepared(text, front) for text in some]
+            read = [self._beginning(text) for text in whole]
+            for encoding, part, text in zip(self._cutting.encode_batch_fast(read), read, whole, strict=True):
+                if encoding.overflowing and not truncate:
+                    size = _size(self._measuring.encode(part), part, text)
+                    raise self._too_long(f"input.{len(tokens)}", size)
+                tokens.append(_tokens(encoding))
+        return tokens
 
     def pairs(self, query: str, documents: Sequence[str], *, truncate: bool = True) -> list[Tokens]:
         """One Tokens per (query, document); the document is cut to the model's limit, the query never.
@@ -53,31 +64,54 @@ class Tokenization:
         Raises QueryTooLongError when the query leaves no room for a single token of a document,
         InputTooLongError where nothing is to be cut.
         """
+        if len(query) > self._query_room:
+            part = self._beginning(query)
+            encoding = self._measuring.encode(part, add_special_tokens=False)
+            self._check_query(len(encoding), _size(encoding, part, query))
+        tokens: list[Tokens] = []
+        for some in _portions(documents, len(query)):
+            read = [self._beginning(text) for text in some]
+            for encoding, part, text in zip(self._encoded(query, read), read, some, strict=True):
+                # Only a pair that fills the window can hold a query that does.
+                if len(encoding) >= self._recipe.max_tokens:
+                    self._check_query(encoding.sequence_ids.count(0))
+                if encoding.overflowing and not truncate:
+                    size = _size(self._measuring.encode(query, part), part, text)
+                    raise self._too_long(f"documents.{len(tokens)}", size)
+                tokens.append(_tokens(encoding))
+        return tokens
+
+    def _encoded(self, query: str, documents: Sequence[str]) -> list[Encoding]:
         try:
-            encodings = self._cutting.encode_batch_fast([(query, document) for document in documents])
+            return self._cutting.encode_batch_fast([(query, document) for document in documents])
         except Exception:  # the library raises bare Exception, also where a query leaves nothing to cut
             self._check_query(len(self._measuring.encode(query, add_special_tokens=False)))
             raise
-        # Only a pair that fills the window can hold a query that does.
-        full = next((pair for pair in encodings if len(pair) >= self._recipe.max_tokens), None)
-        if full is not None:
-            self._check_query(full.sequence_ids.count(0))
-        if not truncate:
-            for index, encoding in enumerate(encodings):
-                if encoding.overflowing:
-                    size = len(self._measuring.encode(query, documents[index]))
-                    raise self._too_long(f"documents.{index}", size)
-        return [_tokens(encoding) for encoding in encodings]
 
-    def _check_query(self, size: int) -> None:
-        room = self._recipe.max_tokens - self._cutting.num_special_tokens_to_add(is_pair=True)
+    def _beginning(self, text: str) -> str:
+        """As much of a text as settles which of its tokens are kept."""
+        size = _CHARACTERS_PER_TOKEN * self._recipe.max_tokens
+        while size < len(text):
+            beginning = text[:size]
+            if len(self._measuring.encode(beginning)) >= self._recipe.max_tokens + _MARGIN:
+                return beginning
+            size *= _GROWTH
+        return text
+
+    @property
+    def _query_room(self) -> int:
+        return self._recipe.max_tokens - self._cutting.num_special_tokens_to_add(is_pair=True)
+
+    def _check_query(self, size: int, told: str | None = None) -> None:
+        room = self._query_room
         if size >= room:
             raise QueryTooLongError(
-                f"the query has {size} tokens; {room - 1} is the most that leaves room for a document",
+                f"the query has {told or size} tokens; {room - 1} is the most that leaves room for a "
+                "document",
                 param="query",
             )
 
-    def _too_long(self, param: str, size: int) -> InputTooLongError:
+    def _too_long(self, param: str, size: str) -> InputTooLongError:
         with_query = " with the query" if self._recipe.task == "rerank" else ""
         return InputTooLongError(
             f"{param} has {size} tokens{with_query}; the model takes {self._recipe.max_tokens}, special "
@@ -99,6 +133,22 @@ def _read(path: Path) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def _portions(texts: Sequence[str], beside: int = 0) -> Iterator[Sequence[str]]:
+    """The texts, some at a time; `beside`: characters that are encoded together with each."""
+    start = size = 0
+    for at, text in enumerate(texts):
+        size += len(text) + beside
+        if size >= _CHARACTERS_AT_A_TIME:
+            yield texts[start : at + 1]
+            start, size = at + 1, 0
+    if start < len(texts):
+        yield texts[start:]
+
+
+def _size(encoding: Encoding, part: str, whole: str) -> str:
+    return f"{len(encoding)}" if len(part) == len(whole) else f"at least {len(encoding)}"
 
 
 def _tokens(encoding: Encoding) -> Tokens:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
 
 from embedding_runtime.errors import CorruptModelError, InputTooLongError, QueryTooLongError
 from embedding_runtime.model.recipe import Recipe, read_recipe
@@ -93,3 +94,31 @@ def test_a_tokenizer_that_does_not_load_is_told(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(CorruptModelError, match=r"tokenizer\.json cannot be read"):
         Tokenization(tmp_path / "tokenizer.json", recipe)
+
+
+@pytest.mark.parametrize("words", ["cat dog ", "日本語のテキスト", "co-operate; naïve… ", "x" * 90 + " "])
+def test_of_a_text_that_is_far_too_long_the_same_tokens_are_kept_as_of_all_of_it(
+    real_models: Path, words: str
+) -> None:
+    folder = real_models / "sentence-transformers/all-MiniLM-L6-v2"
+    recipe = read_recipe(folder, "m")
+    whole = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    whole.no_padding()
+    whole.enable_truncation(recipe.max_tokens)
+    text = words * (200_000 // len(words))
+    (tokens,) = Tokenization(folder / "tokenizer.json", recipe).embed([text])
+    assert tokens.ids.tolist() == whole.encode(text.strip()).ids
+    assert len(tokens) == recipe.max_tokens
+
+
+def test_many_long_texts_keep_their_order(tmp_path: Path) -> None:
+    texts = [f"{word} " * 30_000 for word in made.WORDS] * 3
+    tokens = _embedder(tmp_path).embed(texts)
+    assert [text.ids[1] for text in tokens] == [made.VOCABULARY[word] for word in made.WORDS] * 3
+
+
+def test_the_length_of_a_text_that_was_not_read_to_its_end_is_told_as_the_least(tmp_path: Path) -> None:
+    with pytest.raises(InputTooLongError, match=r"input\.0 has at least \d+ tokens; the model takes 16"):
+        _embedder(tmp_path).embed(["cat " * 100_000], truncate=False)
+    with pytest.raises(QueryTooLongError, match="the query has at least"):
+        _reranker(tmp_path).pairs("cat " * 100_000, ["dog"])
