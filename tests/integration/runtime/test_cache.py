@@ -9,32 +9,18 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import pytest
 
+from tests.integration.runtime.fetching import RUNTIME, prefetch, variables_for
 from tests.integration.runtime.odd_hub import OddHandler, OddHub, odd_hub
-from tests.integration.runtime.server import EMBEDDER, environment, wait_for
+from tests.integration.runtime.server import EMBEDDER, wait_for
 from tests.unit.runtime import made
 
-RUNTIME = [sys.executable, "-m", "embedding_runtime"]
 TOKEN = "hf_averysecrettoken"
-
-
-@dataclass
-class Told:
-    """What a command printed, and the result of its only model."""
-
-    code: int
-    output: str
-    result: dict[str, Any]
-
-    @property
-    def message(self) -> str:
-        return str(self.result["error"]["message"])
 
 
 @pytest.fixture
@@ -56,30 +42,6 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def _variables(home: Path, hub: OddHub, **variables: str) -> dict[str, str]:
-    base = environment(
-        home,
-        HF_ENDPOINT=hub.endpoint,
-        HF_HUB_OFFLINE="0",
-        HF_HUB_DOWNLOAD_TIMEOUT="1",
-        PREFETCH_RETRY_SECONDS="0",
-    )
-    return base | variables
-
-
-def _prefetch(home: Path, hub: OddHub, **variables: str) -> Told:
-    done = subprocess.run(
-        [*RUNTIME, "prefetch", EMBEDDER, "--progress", "json"],
-        env=_variables(home, hub, **variables),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.stdout, done.stderr
-    return Told(done.returncode, done.stdout + done.stderr, json.loads(done.stdout.splitlines()[-1]))
-
-
 def _repository(home: Path) -> Path:
     return home / "hub" / ("models--" + EMBEDDER.replace("/", "--"))
 
@@ -90,7 +52,7 @@ def _graph_blob(home: Path) -> Path:
 
 
 def test_files_lie_as_every_hub_client_expects_them(home: Path, hub: OddHub) -> None:
-    told = _prefetch(home, hub)
+    told = prefetch(home, hub)
     assert (told.code, told.result["status"]) == (0, "ok")
     repository = _repository(home)
     assert (repository / "refs/main").read_text() == told.result["commit"]
@@ -101,7 +63,7 @@ def test_files_lie_as_every_hub_client_expects_them(home: Path, hub: OddHub) -> 
     code = f"import huggingface_hub as h; print(h.hf_hub_download({EMBEDDER!r}, 'onnx/model.onnx'))"
     found = subprocess.run(
         [sys.executable, "-c", code],
-        env=_variables(home, hub, HF_HUB_OFFLINE="1"),
+        env=variables_for(home, hub, HF_HUB_OFFLINE="1"),
         capture_output=True,
         text=True,
         check=True,
@@ -118,7 +80,7 @@ def test_a_download_that_breaks_off_goes_on_where_it_ended(home: Path, hub: OddH
             hub.break_off(handler)
 
     hub.body_fault = once
-    assert _prefetch(home, hub).code == 0
+    assert prefetch(home, hub).code == 0
     first, second = hub.bodies()
     assert "range" not in first.headers
     assert second.headers["range"] == f"bytes={hub.half_bytes}-"
@@ -126,7 +88,7 @@ def test_a_download_that_breaks_off_goes_on_where_it_ended(home: Path, hub: OddH
 
 def test_a_killed_process_leaves_what_the_next_one_goes_on_with(home: Path, hub: OddHub) -> None:
     hub.body_fault = hub.stop_sending
-    variables = _variables(home, hub, HF_HUB_DOWNLOAD_TIMEOUT="60")
+    variables = variables_for(home, hub, HF_HUB_DOWNLOAD_TIMEOUT="60")
     process = subprocess.Popen([*RUNTIME, "prefetch", EMBEDDER], env=variables, stdout=subprocess.DEVNULL)
     blobs = _repository(home) / "blobs"
     try:
@@ -139,14 +101,14 @@ def test_a_killed_process_leaves_what_the_next_one_goes_on_with(home: Path, hub:
         process.wait()
     assert not list(_repository(home).glob("snapshots/*"))
     hub.body_fault = None
-    assert _prefetch(home, hub).code == 0
+    assert prefetch(home, hub).code == 0
     assert hub.bodies()[-1].headers["range"] == f"bytes={hub.half_bytes}-"
 
 
 def test_two_processes_fetch_each_file_once(home: Path, hub: OddHub) -> None:
     go = Event()
     hub.body_fault = lambda _: (go.wait(), None)[1]
-    variables = _variables(home, hub, HF_HUB_DOWNLOAD_TIMEOUT="60")
+    variables = variables_for(home, hub, HF_HUB_DOWNLOAD_TIMEOUT="60")
     command = [*RUNTIME, "prefetch", EMBEDDER]
     first = subprocess.Popen(command, env=variables, stdout=subprocess.PIPE)
     wait_for(lambda: bool(hub.bodies()), "the first download")
@@ -175,20 +137,20 @@ def _truncate(path: Path) -> None:
 def test_a_damaged_file_is_told_offline_and_fetched_again_online(
     home: Path, hub: OddHub, damage: Any, name: str
 ) -> None:
-    first = _prefetch(home, hub)
+    first = prefetch(home, hub)
     (path,) = _repository(home).glob(f"snapshots/*/{name}")
     damage(path.resolve())
-    told = _prefetch(home, hub, HF_HUB_OFFLINE="1")
+    told = prefetch(home, hub, HF_HUB_OFFLINE="1")
     assert told.code == 3
     assert name in told.message
     assert "prefetch" in told.message
-    again = _prefetch(home, hub)
+    again = prefetch(home, hub)
     assert (again.code, again.result) == (0, first.result)
 
 
 def test_what_arrives_damaged_is_never_shown(home: Path, repositories: Path, hub: OddHub) -> None:
     _flip(repositories / EMBEDDER / "onnx/model.onnx")
-    told = _prefetch(home, hub)
+    told = prefetch(home, hub)
     assert told.code == 4
     assert "arrived damaged" in told.message
     assert not list(_repository(home).glob("snapshots/*"))
@@ -196,8 +158,8 @@ def test_what_arrives_damaged_is_never_shown(home: Path, repositories: Path, hub
 
 
 def test_a_hub_that_is_down_does_not_matter_to_what_is_cached(home: Path, hub: OddHub) -> None:
-    assert _prefetch(home, hub).code == 0
-    told = _prefetch(home, hub, HF_ENDPOINT="http://127.0.0.1:1")
+    assert prefetch(home, hub).code == 0
+    told = prefetch(home, hub, HF_ENDPOINT="http://127.0.0.1:1")
     assert told.code == 0
     assert "taking the cached model" in told.output
 
@@ -237,7 +199,7 @@ def test_each_refusal_of_the_hub_has_its_message(
     words: list[str],
 ) -> None:
     hub.fault = lambda handler: where in handler.path and handler.refuse(status, **headers)
-    told = _prefetch(home, hub)
+    told = prefetch(home, hub)
     assert (told.code, told.result["error"]["class"]) == (code, kind)
     assert [word for word in words if word not in told.message] == []
     assert "\n" not in told.message
@@ -246,14 +208,14 @@ def test_each_refusal_of_the_hub_has_its_message(
 @pytest.mark.parametrize("seconds", ["17", "55"])
 def test_retry_after_is_passed_on(home: Path, hub: OddHub, seconds: str) -> None:
     hub.fault = lambda handler: handler.refuse(429, Retry_After=seconds)
-    assert _prefetch(home, hub).result["error"]["retryAfter"] == float(seconds)
+    assert prefetch(home, hub).result["error"]["retryAfter"] == float(seconds)
 
 
 def test_a_hub_that_hangs_in_the_middle_costs_a_bounded_time(home: Path, hub: OddHub) -> None:
     hub.body_fault = hub.stop_sending
     hub.fault = lambda handler: "Range" in handler.headers and hub.hang(handler)
     started = time.monotonic()
-    told = _prefetch(home, hub)
+    told = prefetch(home, hub)
     assert time.monotonic() - started < 30
     assert told.code == 4
     assert "hangs" in told.message
@@ -265,7 +227,7 @@ def test_a_hub_that_hangs_in_the_middle_costs_a_bounded_time(home: Path, hub: Od
 def test_a_hub_that_never_answers_costs_a_bounded_time(home: Path, hub: OddHub) -> None:
     hub.fault = hub.hang
     started = time.monotonic()
-    told = _prefetch(home, hub)
+    told = prefetch(home, hub)
     assert time.monotonic() - started < 30
     assert told.code == 4
     assert "hangs" in told.message
@@ -282,7 +244,7 @@ def test_the_token_stays_at_the_endpoint_and_out_of_the_logs(
             return handler.refuse(302, Location=f"{storage.endpoint}{handler.path}")
 
         hub.fault = elsewhere
-        told = _prefetch(
+        told = prefetch(
             home, hub, HF_TOKEN=TOKEN, RUST_LOG="trace,httpcore2=debug,httpx2=debug", HF_DEBUG="1"
         )
         assert told.code == 0, told.output
@@ -313,24 +275,24 @@ def test_a_private_authority_is_made_known_with_the_variable_that_the_message_na
 ) -> None:
     made.write_embedder(tmp_path / "hub" / EMBEDDER)
     with _certificate(tmp_path) as certificate, odd_hub(tmp_path / "hub", certificate) as hub:
-        told = _prefetch(home, hub)
+        told = prefetch(home, hub)
         assert told.code == 4
         assert "is not trusted" in told.message
         assert "SSL_CERT_FILE" in told.message
-        assert _prefetch(home, hub, SSL_CERT_FILE=str(certificate[0])).code == 0
+        assert prefetch(home, hub, SSL_CERT_FILE=str(certificate[0])).code == 0
 
 
 def test_a_proxy_that_refuses_is_told(home: Path, repositories: Path, tmp_path: Path) -> None:
     with odd_hub(repositories) as proxy, odd_hub(repositories) as hub:
         hub.endpoint = hub.endpoint.replace("http:", "https:")
-        told = _prefetch(home, hub, HTTPS_PROXY=proxy.endpoint)
+        told = prefetch(home, hub, HTTPS_PROXY=proxy.endpoint)
         assert told.code == 4
         assert "proxy refuses" in told.message
         assert "HTTPS_PROXY" in told.message
 
 
 def test_a_proxy_that_is_not_there_is_told(home: Path, hub: OddHub) -> None:
-    told = _prefetch(home, hub, HTTP_PROXY="http://127.0.0.1:1")
+    told = prefetch(home, hub, HTTP_PROXY="http://127.0.0.1:1")
     assert told.code == 4
     assert "proxy" in told.message
 
@@ -362,7 +324,7 @@ def test_a_volume_that_fills_up_in_the_middle_is_told_and_left_usable(
                     return
 
         hub.body_fault = fill
-        told = _prefetch(home, hub, HF_HUB_CACHE=str(volume / "hub"))
+        told = prefetch(home, hub, HF_HUB_CACHE=str(volume / "hub"))
         assert (told.code, told.result["error"]["class"]) == (3, "DiskFull")
         assert "spec.cache.size" in told.message
         assert not list(volume.rglob("*.incomplete"))
@@ -371,13 +333,13 @@ def test_a_volume_that_fills_up_in_the_middle_is_told_and_left_usable(
 def test_a_read_only_volume_is_told_and_serves_what_it_holds(home: Path, hub: OddHub, tmp_path: Path) -> None:
     with _volume(tmp_path, "size=16m") as volume:
         subprocess.run(["mount", "-o", "remount,ro", volume], check=True)
-        told = _prefetch(home, hub, HF_HUB_CACHE=str(volume / "hub"))
+        told = prefetch(home, hub, HF_HUB_CACHE=str(volume / "hub"))
         assert told.code == 3
         assert "Read-only file system" in told.message
         subprocess.run(["mount", "-o", "remount,rw", volume], check=True)
-        assert _prefetch(home, hub, HF_HUB_CACHE=str(volume / "hub")).code == 0
+        assert prefetch(home, hub, HF_HUB_CACHE=str(volume / "hub")).code == 0
         subprocess.run(["mount", "-o", "remount,ro", volume], check=True)
-        assert _prefetch(home, hub, HF_HUB_CACHE=str(volume / "hub")).code == 0
+        assert prefetch(home, hub, HF_HUB_CACHE=str(volume / "hub")).code == 0
 
 
 # Somebody else, who may read everything, so that the interpreter is found wherever it lies.
@@ -397,7 +359,7 @@ def test_a_cache_of_another_owner_names_uid_and_fs_group(home: Path, hub: OddHub
     os.chown(home / locked, 0, 0)
     done = subprocess.run(
         [*SOMEBODY.split(), *RUNTIME, "prefetch", EMBEDDER, "--progress", "json"],
-        env=_variables(home, hub, PYTHONDONTWRITEBYTECODE="1"),
+        env=variables_for(home, hub, PYTHONDONTWRITEBYTECODE="1"),
         capture_output=True,
         text=True,
         check=False,
