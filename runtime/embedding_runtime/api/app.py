@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 import embedding_runtime
 from embedding_runtime import metrics
@@ -21,6 +22,14 @@ from embedding_runtime.tracing import Tracing
 
 _CPU_TICK_SECONDS = 5.0
 _FLUSH_SECONDS = 3.0
+# FastAPI's own, which would tell of requests a second time and hold the messages of exceptions.
+_NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
 
 
 def create_app(settings: ServeSettings, inference: Inference, life: Life) -> FastAPI:
@@ -45,10 +54,11 @@ def create_app(settings: ServeSettings, inference: Inference, life: Life) -> Fas
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        telemetry=_NO_TELEMETRY,
     )
     app.state.settings = settings
+    add_inference(app)  # first, since routes are tried in their order
     _common(app, inference, life, ApiKeys(settings.api_key_file) if settings.api_key_file else None)
-    add_inference(app)
     app.include_router(models_list)
     add_page(app)
     complete(app, keys=settings.api_key_file is not None)
@@ -57,7 +67,7 @@ def create_app(settings: ServeSettings, inference: Inference, life: Life) -> Fas
 
 def create_metrics_app(inference: Inference, life: Life) -> FastAPI:
     """What METRICS_PORT answers, without API keys: /metrics and /health."""
-    app = FastAPI(openapi_url=None)
+    app = FastAPI(openapi_url=None, telemetry=_NO_TELEMETRY)
     _common(app, inference, life, None)
     return app
 

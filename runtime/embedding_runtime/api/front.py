@@ -4,7 +4,8 @@ Pure ASGI, one layer: a layer costs each request a coroutine and a wrapped send.
 """
 
 import asyncio
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeVar
 
 from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,6 +20,8 @@ from embedding_runtime.telemetry import logger, request_id
 from embedding_runtime.tracing import Tracing
 
 _log = logger("access")
+
+_Metric = TypeVar("_Metric", Counter, Histogram)
 
 # The endpoints that are counted, and the metrics that count them.
 _INFERENCE: dict[str, tuple[Counter, Histogram]] = {
@@ -131,12 +134,18 @@ def _trace(tracing: Tracing, exchange: Exchange, seconds: float) -> str:
 def _count(exchange: Exchange, requests: Counter, seconds: Histogram) -> None:
     label = exchange.label
     if exchange.status in _SUCCESSES:
-        requests.labels(label, "success").inc()
-        seconds.labels(label).observe(exchange.seconds)
-        metrics.TOKENS.labels(label).inc(exchange.tokens)
+        _labelled(requests, label, "success").inc()
+        _labelled(seconds, label).observe(exchange.seconds)
+        _labelled(metrics.TOKENS, label).inc(exchange.tokens)
         for stage in exchange.stages:
-            metrics.STAGE_SECONDS.labels(stage.name).observe(stage.seconds)
+            _labelled(metrics.STAGE_SECONDS, stage.name).observe(stage.seconds)
         return
-    requests.labels(label, "failure").inc()
+    _labelled(requests, label, "failure").inc()
     if exchange.status in _REJECTIONS and exchange.failure:
-        metrics.REJECTIONS.labels(exchange.failure).inc()
+        _labelled(metrics.REJECTIONS, exchange.failure).inc()
+
+
+@lru_cache(maxsize=4096)
+def _labelled(metric: _Metric, *labels: str) -> _Metric:
+    """The metric with its labels; the library takes longer to find it than to count."""
+    return metric.labels(*labels)
