@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.integration.runtime.odd_hub import OddHub, odd_hub
@@ -339,3 +340,27 @@ def test_doctor_asks_the_hub_only_for_what_is_missing(empty: Path, hub: OddHub) 
     asked = len(hub.asked)
     assert _run("doctor", env=variables).returncode == 0
     assert len(hub.asked) == asked
+
+
+def test_serve_takes_the_models_file_as_an_option(home: Path) -> None:
+    entry = {"id": EMBEDDER, "served_names": ["text-embedding-3-small"], "normalize": False, "max_length": 4}
+    log = home / "log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [*RUNTIME, "serve", "--models-config", _file(home, entry)], env=environment(home), stderr=stream
+        )
+    try:
+        wait_for(lambda: '"listening"' in log.read_text(), "listening")
+        (event,) = [json.loads(line) for line in log.read_text().splitlines() if '"listening"' in line]
+        asked = {"model": "text-embedding-3-small", "input": "cat dog bird red"}
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{event['port']}", timeout=60, trust_env=False
+        ) as client:
+            wait_for(lambda: client.get("/health/ready").status_code == 200, "ready")
+            answer = client.post("/embed", json=asked).json()
+        assert (answer["model"], answer["usage"]["total_tokens"]) == (EMBEDDER, 4)
+        tokens = made.table()[[made.CLS, *made.ids("cat dog"), made.SEP]]
+        assert answer["embeddings"][0] == pytest.approx(tokens.mean(axis=0).tolist(), abs=1e-5)
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
