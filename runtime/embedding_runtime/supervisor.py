@@ -55,6 +55,7 @@ class _Child:
     started: float = 0.0
     due: float = 0.0
     crashes: int = 0
+    suspected: bool = False
     killed: str | None = None
 
 
@@ -186,7 +187,7 @@ class Supervisor:
             from embedding_runtime import metrics
 
             metrics.ENGINE_RESTARTS.labels("hung" if child.killed else "crashed").inc()
-        child.killed = None
+        child.suspected, child.killed = False, None
         code = os.waitstatus_to_exitcode(status)
         _log.error("process ended unexpectedly", child=child.name, exit_code=code, restart_in=delay)
 
@@ -196,8 +197,11 @@ class Supervisor:
         if engine.pid is None or engine.killed:
             return
         patience = self._settings.engine_hang_secs
-        engine.killed = hung(self._pulse.read(), engine.started, time.monotonic(), patience)
-        if engine.killed:
+        found = hung(self._pulse.read(), engine.started, time.monotonic(), patience)
+        # Twice in a row: a machine that stood still wakes us before the engine.
+        suspected, engine.suspected = engine.suspected, found is not None
+        if found and suspected:
+            engine.killed = found
             _log.error("the engine hangs, killing it", hangs_in=engine.killed, pid=engine.pid)
             os.kill(engine.pid, signal.SIGKILL)
 

@@ -1,6 +1,7 @@
 """The GPU's memory, as NVIDIA's management library tells it. Nothing here needs a GPU to be imported."""
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -36,12 +37,13 @@ class Memory:
 class Gpu:
     """The GPU that CUDA calls the first.
 
-    `visible` is CUDA_VISIBLE_DEVICES: CUDA counts what it lists, NVML counts everything.
+    `load` gives the library, and is called when the memory is first asked for. `visible` is
+    CUDA_VISIBLE_DEVICES: CUDA counts what it lists, NVML counts everything.
     """
 
-    def __init__(self, nvml: Nvml, visible: str | None = None) -> None:
-        self._nvml, self._visible = nvml, (visible or "").partition(",")[0].strip()
-        self._handle: Any = None
+    def __init__(self, load: Callable[[], Nvml], visible: str | None = None) -> None:
+        self._load, self._visible = load, (visible or "").partition(",")[0].strip()
+        self._found: tuple[Nvml, Any] | None = None
         self._broken = False
 
     def memory(self) -> Memory | None:
@@ -49,22 +51,24 @@ class Gpu:
         if self._broken:
             return None
         try:
-            if self._handle is None:
-                self._nvml.nvmlInit()
-                self._handle = self._find()
-            info = self._nvml.nvmlDeviceGetMemoryInfo(self._handle)
+            if self._found is None:
+                self._found = self._find()
+            library, handle = self._found
+            info = library.nvmlDeviceGetMemoryInfo(handle)
             return Memory(int(info.used), int(info.total))
         except Exception as error:  # the library's own errors, and a library that cannot be loaded
             self._broken = True
             _log.warning("the GPU's memory cannot be read", error=str(error))
             return None
 
-    def _find(self) -> Any:
+    def _find(self) -> tuple[Nvml, Any]:
+        library = self._load()
+        library.nvmlInit()
         if self._visible and not self._visible.isdigit():
-            return self._nvml.nvmlDeviceGetHandleByUUID(self._visible.encode())
-        return self._nvml.nvmlDeviceGetHandleByIndex(int(self._visible or 0))
+            return library, library.nvmlDeviceGetHandleByUUID(self._visible.encode())
+        return library, library.nvmlDeviceGetHandleByIndex(int(self._visible or 0))
 
 
 def nvml() -> Nvml:
-    """NVIDIA's library, imported when it is first needed: a server on CPUs has no use for it."""
+    """NVIDIA's library, which a server on CPUs has no use for."""
     return cast("Nvml", importlib.import_module("pynvml"))

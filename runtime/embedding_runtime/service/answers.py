@@ -52,7 +52,7 @@ class Ranking:
 class Health:
     """`status` is ready, loading, exhausted or load_failed; `reason` and `message` say what is missing.
 
-    `cards`: the models that are loaded, default models first.
+    `cards`: the default models that are loaded.
     """
 
     status: str

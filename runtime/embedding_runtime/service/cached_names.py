@@ -10,14 +10,14 @@ from embedding_runtime.registry.cache import CachedModel, cached
 from embedding_runtime.settings import Task
 
 # Other processes fill the cache meanwhile; a volume in the network is not to be read for every request.
-_FRESH_SECONDS = 3.0
+FRESH_SECONDS = 3.0
 
 
 class CachedNames:
-    """The cache folder at `cache_dir`."""
+    """The cache folder at `cache_dir`, read again after so many seconds at the earliest."""
 
-    def __init__(self, cache_dir: Path) -> None:
-        self._cache_dir = cache_dir
+    def __init__(self, cache_dir: Path, fresh_seconds: float = FRESH_SECONDS) -> None:
+        self._cache_dir, self._fresh_seconds = cache_dir, fresh_seconds
         self._known: Mapping[str, Task | None] = {}
         self._tasks: dict[Path, Task | None] = {}
         self._read = float("-inf")
@@ -25,7 +25,7 @@ class CachedNames:
 
     async def tasks(self) -> Mapping[str, Task | None]:
         """The id of every model in the cache, and its task; None for one that cannot be served."""
-        if time.monotonic() - self._read < _FRESH_SECONDS:
+        if time.monotonic() - self._read < self._fresh_seconds:
             return self._known
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(asyncio.to_thread(self._scan))

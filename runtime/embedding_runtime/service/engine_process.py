@@ -179,7 +179,7 @@ async def _measure(server: EngineServer, gpu: Gpu) -> None:
 
 async def _main(settings: ServeSettings, path: str, pulse: Pulse) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _exit)
-    gpu = Gpu(nvml(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    gpu = Gpu(nvml, os.environ.get("CUDA_VISIBLE_DEVICES"))
     server = _server(settings, pulse, gpu)
     await asyncio.gather(server.serve(path), _beat(server, pulse), _measure(server, gpu))
 

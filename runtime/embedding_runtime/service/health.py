@@ -19,8 +19,8 @@ def health(
     if state is None:
         message = "the engine process is starting or being restarted"
         return Health("loading", "EngineUnavailable", message, ())
-    cards = tuple(model.card for model in state.models if model.card)
     defaults = [model for model in state.models if model.default]
+    cards = tuple(model.card for model in defaults if model.card)
     for status in _WORST:
         for model in defaults:
             if model.state == status:

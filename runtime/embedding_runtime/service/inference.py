@@ -60,6 +60,7 @@ class Inference:
         self._cached = CachedNames(settings.cache_dir)
         self._client = EngineClient(socket_path, self._learn)
         self._tokenizers = Tokenizers()
+        self._loaded: frozenset[str] = frozenset()
         # What requests named lately, for as long as the engine's state stays the same.
         self._serving: dict[tuple[str | None, Task], _Serving] = {}
 
@@ -116,9 +117,7 @@ class Inference:
 
     def label(self, name: str | None, task: Task) -> str:
         """A model's id for metrics: configured or loaded, else `unknown`. To be asked after the answer."""
-        state = self._client.state
-        loaded = {model.name for model in state.models if model.card} if state else set()
-        return self._names.label(name, task, loaded)
+        return self._names.label(name, task, self._loaded)
 
     def _check_count(self, count: int, param: str) -> None:
         if count > self._max_inputs:
@@ -192,8 +191,10 @@ class Inference:
 
     def _learn(self, state: EngineState | None) -> None:
         self._serving.clear()
+        # While the engine is restarted, the models of a moment ago keep their names in metrics.
         if state is not None:
             self._tokenizers.learn(state)
+            self._loaded = frozenset(model.name for model in state.models if model.card)
 
 
 class _Clock:

@@ -30,7 +30,7 @@ _log = logger("models")
 Waiter = Callable[[int | RuntimeFault], None]
 
 # Loads that may be under way at once, and failures of models that are no default which are remembered.
-_MOST_LOADING, _MOST_REMEMBERED = 32, 256
+_MOST_LOADING, _MOST_REMEMBERED = 32, 64
 _NO_ROOM_SECONDS = 5.0
 
 

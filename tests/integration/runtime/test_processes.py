@@ -243,18 +243,3 @@ def test_the_expected_fingerprint_is_the_one_that_readiness_tells(home: Path) ->
     variables = environment(home, DEFAULT_EMBEDDING_MODEL=EMBEDDER, EXPECTED_FINGERPRINT=model["fingerprint"])
     with serving(variables, home / "log") as server:
         server.wait_until("ready")
-
-
-def test_doctor_says_what_it_finds_and_whether_it_would_start(home: Path) -> None:
-    told = run("doctor", environment(home, DEFAULT_EMBEDDING_MODEL=EMBEDDER, HF_TOKEN="hf_secret"))
-    assert told.returncode == 0
-    assert f"DEFAULT_EMBEDDING_MODEL={EMBEDDER}  [environment]" in told.stdout
-    assert f"model {EMBEDDER}" in told.stdout
-    assert "hf_secret" not in told.stdout + told.stderr
-    told = run(
-        "doctor", environment(home, DEFAULT_EMBEDDING_MODEL="org/absent", ORT_EXECUTION_PROVIDER="cuda")
-    )
-    assert told.returncode == 1
-    assert "CUDA requested but not available" in told.stdout
-    assert "org/absent at revision main is not in the cache" in told.stdout
-    assert run("doctor", environment(home, API_PORT="x")).returncode == 2

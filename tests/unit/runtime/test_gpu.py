@@ -48,7 +48,7 @@ class FakeNvml:
 )
 def test_the_first_gpu_that_cuda_sees_is_the_one(visible: str | None, expected: Memory) -> None:
     nvml = FakeNvml()
-    gpu = Gpu(nvml, visible)
+    gpu = Gpu(lambda: nvml, visible)
     assert (gpu.memory(), gpu.memory()) == (expected, expected)
     assert (nvml.initialised, nvml.asked) == (1, 2)
 
@@ -58,7 +58,7 @@ def test_the_first_gpu_that_cuda_sees_is_the_one(visible: str | None, expected: 
 )
 def test_a_library_that_does_not_answer_is_asked_once(failure: Exception | None, visible: str | None) -> None:
     nvml = FakeNvml(failure)
-    gpu = Gpu(nvml, visible)
+    gpu = Gpu(lambda: nvml, visible)
     assert gpu.memory() is None
     assert gpu.memory() is None
     assert nvml.initialised == 1

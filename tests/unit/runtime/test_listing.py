@@ -111,13 +111,10 @@ def test_what_this_process_lacks_keeps_it_from_being_ready_with_all_cards() -> N
     assert (found.status, found.reason, len(found.cards)) == ("load_failed", "CorruptModel", 1)
 
 
-def test_the_cache_tells_names_and_tasks_and_notices_what_comes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("embedding_runtime.service.cached_names._FRESH_SECONDS", 0.0)
+def test_the_cache_tells_names_and_tasks_and_notices_what_comes(tmp_path: Path) -> None:
 
     async def check() -> None:
-        names = CachedNames(tmp_path / "hub")
+        names = CachedNames(tmp_path / "hub", fresh_seconds=0)
         assert await names.tasks() == {}
         made.cache(tmp_path, "org/embedder", COMMIT, made.write_embedder(tmp_path / "e"))
         made.cache(tmp_path, "org/reranker", COMMIT, made.write_reranker(tmp_path / "r"))

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 
 import numpy as np
-import pytest
 
 from embedding_runtime.engine.backend import Float32
 from embedding_runtime.errors import (
@@ -239,8 +238,7 @@ def test_a_permanent_failure_is_remembered() -> None:
         assert (model.state, model.reason, model.permanent) == ("load_failed", "ModelNotFound", True)
 
 
-def test_a_transient_failure_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedding_runtime.service.failures._FIRST_SECONDS", 0.2)
+def test_a_transient_failure_is_tried_again_after_a_while() -> None:
     with _world(loading=FakeLoading(failures={A: [HubUnreachableError("down")]})) as world:
         answer = world.get(A)
         assert isinstance(answer, HubUnreachableError)
@@ -250,9 +248,8 @@ def test_a_transient_failure_is_tried_again_after_a_while(monkeypatch: pytest.Mo
         assert world.loading.fetched == [A, A]
 
 
-def test_a_default_model_is_tried_again_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedding_runtime.service.failures._FIRST_SECONDS", 0.01)
-    loading = FakeLoading(failures={EMBEDDER: [HubUnreachableError("down"), HubUnreachableError("still")]})
+def test_a_default_model_is_tried_again_by_itself() -> None:
+    loading = FakeLoading(failures={EMBEDDER: [HubUnreachableError("down")]})
     with _world(EMBEDDER, loading=loading) as world:
 
         def ready() -> bool:
@@ -265,8 +262,6 @@ def test_a_default_model_is_tried_again_by_itself(monkeypatch: pytest.MonkeyPatc
         ("loading", ""),
         ("load_failed", "down"),
         ("loading", "down"),
-        ("load_failed", "still"),
-        ("loading", "still"),
         ("ready", ""),
     ]
 
@@ -278,17 +273,22 @@ def test_a_bug_while_loading_is_an_answer_too() -> None:
         assert (answer.code, answer.message) == ("InternalError", "ZeroDivisionError: bug")
 
 
-def test_loads_and_remembered_failures_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedding_runtime.service.residents._MOST_LOADING", 3)
-    monkeypatch.setattr("embedding_runtime.service.residents._MOST_REMEMBERED", 5)
-    many = [Wanted(f"org/{n}") for n in range(20)]
+def test_remembered_failures_are_bounded() -> None:
+    many = [Wanted(f"org/{n}") for n in range(100)]
     loading = FakeLoading(failures={wanted: [ModelNotFoundError("gone")] for wanted in many})
     with _world(EMBEDDER, loading=loading) as world:
         for wanted in many:
             assert isinstance(world.get(wanted), ModelNotFoundError)
-        assert list(world.states()) == ["org/embedder", *(wanted.name for wanted in many[-5:])]
-        loading.go.clear()
-        waiting = [world.ask(wanted) for wanted in (A, B, C)]
-        refused = world.ask(Wanted("org/d"))
+        assert list(world.states()) == ["org/embedder", *(wanted.name for wanted in many[-64:])]
+
+
+def test_loads_under_way_are_bounded() -> None:
+    with _world() as world:
+        world.loading.go.clear()
+        waiting = [world.ask(Wanted(f"org/{n}")) for n in range(32)]
+        refused = world.ask(A)
         assert isinstance(refused[0], OverloadedError)
         assert not any(waiting)
+        world.loading.go.set()
+        world.until(lambda: all(waiting))
+        assert isinstance(world.get(A), int)
