@@ -10,6 +10,7 @@ import os
 import select
 import stat
 import time
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -98,9 +99,11 @@ class _LineHandler(logging.Handler):
     def __init__(self, descriptor: int) -> None:
         super().__init__()
         self._to = descriptor
-        piped = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
-        # Any file will do that every process can open, and each must open it for itself.
-        self._lock_file = os.open(__file__, os.O_RDONLY | os.O_CLOEXEC) if piped else None
+        self._lock_file = None
+        with suppress(OSError):  # started without standard error: nobody hears the lines
+            if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+                # Any file will do that every process can open, and each must open it for itself.
+                self._lock_file = os.open(__file__, os.O_RDONLY | os.O_CLOEXEC)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the line of a record."""

@@ -20,6 +20,7 @@ from embedding_runtime.errors import RuntimeFault
 _STATIC = Path(fastapi_offline.__file__).parent / "static"
 _FILES = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")
 
+_NO_KEY = "No API key, or an unknown one"
 _EXAMPLES: dict[str, list[RuntimeFault]] = {
     "Malformed, or a model that cannot do this": [
         errors.MalformedRequestError("the body is not JSON: Invalid JSON: EOF while parsing at line 1"),
@@ -27,7 +28,7 @@ _EXAMPLES: dict[str, list[RuntimeFault]] = {
             "BAAI/bge-reranker-base is a reranking model; ask it at /rerank", param="model"
         ),
     ],
-    "No API key, or an unknown one": [errors.AuthenticationError("the API key is not one of this server's")],
+    _NO_KEY: [errors.AuthenticationError("the API key is not one of this server's")],
     "No such model": [
         errors.UnknownModelError(
             "the model 'BAAI/bge-smal-en-v1.5' is not served here; nearest: BAAI/bge-small-en-v1.5",
@@ -101,6 +102,7 @@ def complete(app: FastAPI, *, keys: bool) -> None:
                 _add_examples(operation["responses"])
                 if keys and not path.startswith("/health/"):
                     operation["security"] = [{"bearer": []}, {"header": []}]
+                    operation["responses"].setdefault("401", {"description": _NO_KEY})
         if keys:
             document["components"]["securitySchemes"] = {
                 "bearer": {"type": "http", "scheme": "bearer"},
