@@ -140,7 +140,8 @@ def _write(writer: asyncio.StreamWriter, inflight: dict[int, int | None], theirs
         writer.write(frame)
 
 
-def _server(settings: ServeSettings, pulse: Pulse, gpu: Gpu) -> EngineServer:
+def engine_server(settings: ServeSettings, pulse: Pulse, gpu: Gpu) -> EngineServer:
+    """The engine as the settings want it; it serves when it is told where."""
     names = configured(settings)
     defaults = list(names.defaults.values())
     labels = {wanted.name for wanted in (*names.named.values(), *names.lazy.values())}
@@ -180,7 +181,7 @@ async def _measure(server: EngineServer, gpu: Gpu) -> None:
 async def _main(settings: ServeSettings, path: str, pulse: Pulse) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _exit)
     gpu = Gpu(nvml, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    server = _server(settings, pulse, gpu)
+    server = engine_server(settings, pulse, gpu)
     await asyncio.gather(server.serve(path), _beat(server, pulse), _measure(server, gpu))
 
 

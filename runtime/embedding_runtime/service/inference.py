@@ -185,7 +185,7 @@ class Inference:
         except RuntimeFault as error:
             answer = as_answer(error, wanted, only_asked_for=self._names.is_asked_for_only(wanted))
             if isinstance(answer, UnknownModelError):
-                hint = self._names.hint(wanted.name, await self._cached.tasks())
+                hint = self._names.hint(str(wanted.ref), await self._cached.tasks())
                 answer = UnknownModelError(answer.message + hint, param="model")
             raise answer from error
 

@@ -116,8 +116,8 @@ class Names:
 
     def hint(self, name: str, cached: Collection[str]) -> str:
         """What to add to a message about a name that means nothing: the nearest one, and what is served."""
-        ident = name.partition("@")[0]
-        near = nearest(name, {*self.configured.named, *self.allowed(cached)} - {ident})
+        # Of a revision that is not there, the model itself is the nearest; of a model, another one.
+        near = nearest(name, {*self.configured.named, *self.allowed(cached)} - {name})
         return (f"; the nearest is {near!r}" if near else "") + f"; {self._served()}"
 
     def _served(self) -> str:

@@ -1,0 +1,179 @@
+"""What the routes ask for, over an engine in this process with made models."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embedding_runtime.engine.gpu import Gpu, nvml
+from embedding_runtime.errors import (
+    EngineUnavailableError,
+    InputTooLongError,
+    LoadFailedError,
+    NotReadyError,
+    TooManyInputsError,
+    UnknownModelError,
+)
+from embedding_runtime.pulse import Pulse
+from embedding_runtime.service.engine_process import EngineServer, engine_server
+from embedding_runtime.service.inference import Inference, ranked
+from embedding_runtime.settings import ServeSettings
+from tests.unit.runtime import made
+from tests.unit.runtime.fakes import COMMIT
+
+FIRST, SECOND, RERANKER = "org/first", "org/second", "org/reranker"
+
+Check = Callable[[Inference, EngineServer], Awaitable[None]]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    made.cache(tmp_path, FIRST, COMMIT, made.write_embedder(tmp_path / "a"))
+    made.cache(tmp_path, SECOND, COMMIT, made.write_embedder(tmp_path / "b"))
+    made.cache(tmp_path, RERANKER, COMMIT, made.write_reranker(tmp_path / "c"))
+    return tmp_path
+
+
+@asynccontextmanager
+async def _served(home: Path, **settings: object) -> AsyncIterator[tuple[Inference, EngineServer]]:
+    values: dict[str, object] = {
+        "hf_home": home,
+        "hf_hub_offline": True,
+        "default_embedding_model": FIRST,
+        "ort_execution_provider": "cpu",
+        "ort_num_threads": 1,
+    }
+    configured = ServeSettings.model_construct(**{**values, **settings})  # type: ignore[arg-type]
+    path = home / "socket"
+    server = engine_server(configured, Pulse.create(home / "pulse"), Gpu(nvml))
+    inference = Inference(configured, str(path))
+    tasks = [asyncio.create_task(server.serve(str(path))), asyncio.create_task(inference.run())]
+    try:
+        while inference.health().reason in ("EngineUnavailable", "Loading"):  # noqa: ASYNC110  other threads'
+            await asyncio.sleep(0.005)
+        yield inference, server
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        server.compute.stop()
+        await asyncio.to_thread(server.compute.join, 10)
+
+
+def _run(check: Check, home: Path, **settings: object) -> None:
+    async def run() -> None:
+        async with asyncio.timeout(30), _served(home, **settings) as (inference, server):
+            await check(inference, server)
+
+    asyncio.run(run())
+
+
+def test_an_answer_says_how_long_each_stage_took(home: Path) -> None:
+    async def check(inference: Inference, _: EngineServer) -> None:
+        answer = await inference.embed(["red cat", "bird"], None)
+        np.testing.assert_allclose(
+            answer.rows, [made.embedding("red cat"), made.embedding("bird")], atol=1e-6
+        )
+        assert (answer.card.id, answer.tokens) == (FIRST, 7)
+        assert [stage.name for stage in answer.stages] == ["tokenize", "queue", "compute"]
+        starts = [stage.started for stage in answer.stages]
+        assert starts == sorted(starts)
+        assert all(0 <= stage.seconds < 10 for stage in answer.stages)
+        first = await inference.embed(["bird"], SECOND)
+        again = await inference.embed(["bird"], SECOND)
+        assert [stage.name for stage in first.stages] == ["load", "tokenize", "queue", "compute"]
+        assert [stage.name for stage in again.stages] == ["tokenize", "queue", "compute"]
+
+    _run(check, home)
+
+
+def test_documents_come_best_first_with_their_logits(home: Path) -> None:
+    async def check(inference: Inference, _: EngineServer) -> None:
+        documents = ["red", "dog runs", "quickly slowly"]
+        answer = await inference.rerank("cat", documents, RERANKER)
+        logits = {each.index: each.logit for each in answer.ranked}
+        np.testing.assert_allclose(
+            [logits[n] for n in range(3)], [made.logit(text) for text in documents], rtol=1e-5
+        )
+        assert [each.index for each in answer.ranked] == sorted(range(3), key=lambda n: -logits[n])
+        with pytest.raises(InputTooLongError, match=r"documents\.1"):
+            await inference.rerank("cat", ["red", "red " * 20], RERANKER, truncate=False)
+
+    _run(check, home)
+
+
+def test_a_request_that_is_late_for_an_unloaded_model_has_it_loaded_again(home: Path) -> None:
+    async def check(inference: Inference, server: EngineServer) -> None:
+        before = await inference.embed(["bird"], SECOND)
+        for _ in range(5):
+            # The engine lets go of it; this side has not heard of that yet.
+            server.residents.tick()
+            assert [card.id for card in server.residents.cards] == [FIRST]
+            answer = await inference.embed(["bird"], SECOND)
+            np.testing.assert_array_equal(answer.rows, before.rows)
+
+    _run(check, home, model_idle_secs=0.0)
+
+
+def test_who_cannot_wait_is_told_to_come_back(home: Path) -> None:
+    async def check(inference: Inference, _: EngineServer) -> None:
+        with pytest.raises(NotReadyError, match="org/second is still loading") as caught:
+            await inference.embed(["bird"], SECOND)
+        assert caught.value.retry_after
+        while True:
+            try:
+                await inference.embed(["bird"], SECOND)
+                break
+            except NotReadyError:
+                await asyncio.sleep(0.01)
+
+    _run(check, home, model_load_timeout_secs=0)
+
+
+def test_what_is_absent_is_unknown_and_a_configured_model_that_is_broken_failed(home: Path) -> None:
+    (home / f"hub/models--org--first/snapshots/{COMMIT}/onnx/model.onnx").write_bytes(b"nonsense")
+
+    async def check(inference: Inference, _: EngineServer) -> None:
+        assert (inference.health().status, inference.health().reason) == ("load_failed", "CorruptModel")
+        with pytest.raises(LoadFailedError, match="org/first could not be loaded"):
+            await inference.embed(["bird"], None)
+        with pytest.raises(UnknownModelError, match=r"v9 is not in the cache.*the nearest is 'org/second'"):
+            await inference.embed(["bird"], f"{SECOND}@v9")
+        assert inference.label(SECOND, "embed") == "unknown"
+        await inference.embed(["bird"], SECOND)
+        assert inference.label(f"{SECOND}@main", "embed") == SECOND
+        listed = {each.name: each.state for each in await inference.models()}
+        assert listed == {FIRST: "load_failed", SECOND: "ready", RERANKER: "available"}
+
+    _run(check, home)
+
+
+def test_too_many_inputs_are_refused_before_anything_is_loaded(home: Path) -> None:
+    async def check(inference: Inference, server: EngineServer) -> None:
+        with pytest.raises(TooManyInputsError, match="documents has 3 entries; one request may hold 2"):
+            await inference.rerank("q", ["a"] * 3, RERANKER)
+        assert [model.name for model in server.residents.state.models] == [FIRST]
+
+    _run(check, home, max_inputs_per_request=2)
+
+
+def test_without_an_engine_a_request_fails_at_once(home: Path) -> None:
+    async def check() -> None:
+        inference = Inference(ServeSettings.model_construct(hf_home=home), str(home / "socket"))
+        assert inference.health().reason == "EngineUnavailable"
+        with pytest.raises(EngineUnavailableError):
+            await inference.embed(["bird"], None)
+        assert [each.state for each in await inference.models()][:1] == ["available"]
+
+    asyncio.run(check())
+
+
+def test_scores_are_sigmoids_best_first_and_ties_keep_their_order() -> None:
+    found = ranked(np.array([0, -800, 2, 0, 800], dtype=np.float32))
+    assert [each.index for each in found] == [4, 2, 0, 3, 1]
+    np.testing.assert_allclose(
+        [each.score for each in found], [1, 1 / (1 + np.exp(-2)), 0.5, 0.5, 0], atol=1e-12
+    )
