@@ -26,8 +26,8 @@ import os, sys
 from embedding_runtime.settings import parse_filter
 from embedding_runtime.telemetry import configure, logger
 configure(parse_filter("info"), "json", process=str(os.getpid()))
-for number in range(40):
-    logger("test").info("long", number=number, text=str(number % 10) * 20_000)
+for number in range(60):
+    logger("test").info("long", number=number, text=str(number % 10) * 200_000)
 """
 
 
@@ -94,5 +94,5 @@ def test_long_lines_of_several_processes_stay_apart_in_a_slow_pipe(tmp_path: Pat
     reader.join()
     os.close(reading)
     events = _events(b"".join(text).decode())
-    assert len(events) == 120
-    assert all(event["text"] == str(event["number"] % 10) * 20_000 for event in events)
+    assert len(events) == 180
+    assert all(event["text"] == str(event["number"] % 10) * 200_000 for event in events)
