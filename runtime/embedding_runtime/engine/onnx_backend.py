@@ -15,7 +15,7 @@ import onnxruntime as ort
 from embedding_runtime.engine.backend import Execution, Float32, Tokens, padded
 from embedding_runtime.engine.memory import give_back
 from embedding_runtime.engine.pooling import normalize, pool
-from embedding_runtime.engine.providers import CPU, CUDA, Choice, choose, no_cuda
+from embedding_runtime.engine.providers import CPU, CUDA, Choice, choose, no_cuda, out_of_memory
 from embedding_runtime.errors import (
     CorruptModelError,
     InternalError,
@@ -37,8 +37,6 @@ _ROW_OUTPUTS = ("sentence_embedding", "logits")
 # GPU needs more to be busy.
 _TOKEN_BUDGETS = {CPU: 1024, CUDA: 16384}
 
-# How ONNX Runtime's allocators, CUDA and the C++ library say that there is no room.
-_OUT_OF_MEMORY = ("out of memory", "failed to allocate", "bad_alloc", "bad allocation", "available memory of")
 _OUT_OF_MEMORY_SECONDS = 5.0
 
 
@@ -166,15 +164,8 @@ class OnnxBackend:
         give_back()
 
     def _out_of_memory(self, error: Exception) -> RuntimeFault | None:
-        told = str(error).lower()
-        if not any(words in told for words in _OUT_OF_MEMORY):
-            return None
-        what = "CUDA out of memory" if self._provider == CUDA else "out of memory"
-        return OutOfMemoryError(
-            f"{what}: {_first_line(error)}; set a smaller MAX_EMBEDDING_BATCH_SIZE (for a reranker "
-            "MAX_RERANKING_BATCH_SIZE) or MAX_BATCH_TOKENS, or use a smaller model",
-            retry_after=_OUT_OF_MEMORY_SECONDS,
-        )
+        message = out_of_memory(_first_line(error), self._provider)
+        return OutOfMemoryError(message, retry_after=_OUT_OF_MEMORY_SECONDS) if message else None
 
 
 def _input_types(session: ort.InferenceSession) -> dict[str, type[np.generic]]:

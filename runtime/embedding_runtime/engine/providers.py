@@ -8,6 +8,16 @@ from embedding_runtime.errors import ProviderUnavailableError
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 
+# How ONNX Runtime's allocators, CUDA and the C++ library say that there is no room.
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "failed to allocate",
+    "alloc_failed",
+    "bad_alloc",
+    "bad allocation",
+    "available memory of",
+)
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -29,6 +39,17 @@ def choose(wanted: str, available: Collection[str]) -> Choice:
     if wanted == "cuda":
         raise ProviderUnavailableError(no_cuda("this build of ONNX Runtime has no CUDA provider"))
     return Choice(CPU, fallback="no CUDA provider in this build of ONNX Runtime")
+
+
+def out_of_memory(told: str, provider: str) -> str | None:
+    """The message for a failure that ONNX Runtime tells as `told`, None where it is not about memory."""
+    if not any(words in told.lower() for words in _OUT_OF_MEMORY):
+        return None
+    what = "CUDA out of memory" if provider == CUDA else "out of memory"
+    return (
+        f"{what}: {told}; set a smaller MAX_EMBEDDING_BATCH_SIZE (for a reranker MAX_RERANKING_BATCH_SIZE) "
+        "or MAX_BATCH_TOKENS, or use a smaller model"
+    )
 
 
 def no_cuda(why: str) -> str:

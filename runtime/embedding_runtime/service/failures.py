@@ -57,6 +57,9 @@ def after(before: Failure | None, error: RuntimeFault, now: float) -> Failure:
     # Whether the cache holds a model by now costs nothing to find out.
     if error.permanent and not isinstance(error, NotCachedError):
         seconds = _PERMANENT_SECONDS
+    if isinstance(error, OutOfMemoryError):
+        # Whether there is room depends on other models, not on how often this one found none.
+        seconds = _FIRST_SECONDS
     seconds = max(seconds, error.retry_after or 0.0)
     return Failure(error, attempts, seconds, now + seconds)
 

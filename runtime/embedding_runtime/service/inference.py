@@ -9,7 +9,6 @@ import numpy as np
 
 from embedding_runtime.engine.backend import Float32, Tokens
 from embedding_runtime.errors import (
-    EngineUnavailableError,
     NotReadyError,
     RuntimeFault,
     TooManyInputsError,
@@ -128,35 +127,42 @@ class Inference:
     async def _answer(
         self, name: str | None, task: Task, tokenize: Callable[[_Serving], list[Tokens]], characters: int
     ) -> tuple[ModelCard, int, Rows, tuple[Stage, ...]]:
-        """The model, the number of tokens, the rows, and how long each stage took."""
+        """The model, the number of tokens, the rows, and how long each stage took in the last attempt."""
         for attempt in range(_ATTEMPTS):
-            began = _Clock()
-            serving = self._serving.get((name, task))
-            stages = []
-            if serving is None:
-                serving, waited = await self._find(name, task)
-                stages = [began.stage("load")] if waited else []
-            clock = _Clock()
-            if characters < _INLINE_CHARACTERS:
-                tokens = tokenize(serving)
-            else:
-                tokens = await asyncio.to_thread(tokenize, serving)
-            stages.append(clock.stage("tokenize"))
-            submitted = time.time()
             try:
-                rows = await self._client.submit(serving.slot, tokens)
+                return await self._attempt(name, task, tokenize, characters)
             except UnloadedError:
                 self._serving.clear()
                 if attempt + 1 == _ATTEMPTS:
                     raise
-                continue
-            stages.append(Stage("queue", submitted, rows.queue))
-            stages.append(Stage("compute", submitted + rows.queue, rows.compute))
-            return serving.card, sum(map(len, tokens)), rows, tuple(stages)
         raise AssertionError("the last attempt returns or raises")
 
+    async def _attempt(
+        self, name: str | None, task: Task, tokenize: Callable[[_Serving], list[Tokens]], characters: int
+    ) -> tuple[ModelCard, int, Rows, tuple[Stage, ...]]:
+        clock = _Clock()
+        serving = self._serving.get((name, task))
+        stages = []
+        if serving is None:
+            serving, waited = await self._find(name, task)
+            stages = [clock.stage("load")] if waited else []
+            clock = _Clock()
+        if characters < _INLINE_CHARACTERS:
+            tokens = tokenize(serving)
+        else:
+            tokens = await asyncio.to_thread(tokenize, serving)
+        stages.append(clock.stage("tokenize"))
+        submitted = time.time()
+        rows = await self._client.submit(serving.slot, tokens)
+        stages.append(Stage("queue", submitted, rows.queue))
+        stages.append(Stage("compute", submitted + rows.queue, rows.compute))
+        return serving.card, sum(map(len, tokens)), rows, tuple(stages)
+
     async def _find(self, name: str | None, task: Task) -> tuple[_Serving, bool]:
-        """The model that a request names, loaded; and whether that had to be waited for."""
+        """The model that a request names, loaded; and whether that had to be waited for.
+
+        Raises UnloadedError where it is gone again already.
+        """
         cached = await self._cached.tasks() if self._names.needs_cache(name) else {}
         wanted = self._names.resolve(name, task, cached)
         state = self._client.state
@@ -167,7 +173,7 @@ class Inference:
             state = self._client.state
             known = state.find(wanted) if state else None
         if known is None or known.card is None:
-            raise EngineUnavailableError("the engine process was restarted meanwhile", retry_after=1)
+            raise UnloadedError(f"{wanted.name} was unloaded meanwhile", retry_after=1)
         check_task(wanted.name, known.card.recipe.task, task)
         tokenization = await self._tokenizers.of(known, known.card)
         serving = _Serving(known.slot, known.card, tokenization)

@@ -31,7 +31,7 @@ Waiter = Callable[[int | RuntimeFault], None]
 
 # Loads that may be under way at once, and failures of models that are no default which are remembered.
 _MOST_LOADING, _MOST_REMEMBERED = 32, 64
-_NO_ROOM_SECONDS = 5.0
+_NO_ROOM_SECONDS, _ROOM_SOON_SECONDS = 5.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -164,12 +164,15 @@ class Residents:
         self._build_after(entry, going or [])
 
     def _no_room(self, source: ModelSource) -> OutOfMemoryError:
-        held = sum(each.bytes for each in self._residents())
+        residents = self._residents()
+        held = sum(each.bytes for each in residents)
+        # What only has work now may go soon.
+        soon = any(each.busy and not each.kept for each in residents)
         return OutOfMemoryError(
             f"{source.id} needs {source.bytes >> 20} MiB; MODEL_MEMORY_BUDGET_BYTES is "
             f"{(self._policy.budget or 0) >> 20} MiB, of which {held >> 20} MiB are in use by default models "
             "and by models with work",
-            retry_after=_NO_ROOM_SECONDS,
+            retry_after=_ROOM_SOON_SECONDS if soon else _NO_ROOM_SECONDS,
         )
 
     def _build_after(self, entry: _Entry, going: Sequence[int]) -> None:

@@ -9,7 +9,7 @@ import structlog
 from embedding_runtime.engine.backend import Execution, Tokens
 from embedding_runtime.engine.onnx_backend import OnnxBackend
 from embedding_runtime.engine.pooling import normalize, pool
-from embedding_runtime.engine.providers import CPU, CUDA, choose
+from embedding_runtime.engine.providers import CPU, CUDA, choose, out_of_memory
 from embedding_runtime.engine.threads import cpu_limit, thread_count
 from embedding_runtime.errors import CorruptModelError, OutOfMemoryError, ProviderUnavailableError
 from embedding_runtime.metrics import resident_bytes
@@ -94,6 +94,32 @@ def test_a_cuda_that_is_not_there_is_an_error_that_says_what_to_do() -> None:
         ProviderUnavailableError, match=r"CUDA requested but not available.*ORT_EXECUTION_PROVIDER"
     ):
         choose("cuda", [CPU])
+
+
+@pytest.mark.parametrize(
+    ("told", "provider", "expected"),
+    [
+        ("CUDA failure 2: out of memory ; GPU=0", CUDA, "CUDA out of memory: CUDA failure 2"),
+        (
+            "BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer of size 9",
+            CUDA,
+            "CUDA out",
+        ),
+        ("CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED", CUDA, "CUDA out of memory"),
+        ("std::bad_alloc", CPU, "out of memory: std::bad_alloc"),
+        ("Non-zero status code returned while running Gather node", CUDA, None),
+    ],
+)
+def test_a_failure_for_lack_of_memory_says_what_to_set(
+    told: str, provider: str, expected: str | None
+) -> None:
+    message = out_of_memory(told, provider)
+    if expected is None:
+        assert message is None
+    else:
+        assert message is not None
+        assert message.startswith(expected)
+        assert "MAX_EMBEDDING_BATCH_SIZE" in message
 
 
 def _backend(folder: Path, provider: str = "cpu") -> OnnxBackend:

@@ -37,6 +37,13 @@ def test_each_kind_is_remembered_for_its_time(error: RuntimeFault, seconds: floa
     assert failure.told(10 + seconds) is None
 
 
+def test_that_there_is_no_room_is_looked_at_again_soon_however_often() -> None:
+    failure: Failure | None = None
+    for _ in range(8):
+        failure = after(failure, errors.OutOfMemoryError("no room", retry_after=1), 0)
+        assert failure.until == 1
+
+
 def test_a_transient_failure_says_when_to_come_back() -> None:
     failure = after(None, errors.RateLimitedError("slowly", retry_after=77), 0)
     told = failure.told(40)
