@@ -50,13 +50,10 @@ _EXAMPLES: dict[str, list[RuntimeFault]] = {
     "Not done within the deadline": [errors.DeadlineExceededError("there was no answer within 500 ms")],
 }
 
+# X-Request-Timeout-Ms is told in the endpoints' text: as a parameter, every tool that tries a document out
+# would ask for an answer within 1 ms, and take the 504 that it asked for for a failure of the server.
 _REQUEST_HEADERS = [
     ("X-Request-Id", {"type": "string"}, "Taken over into answer, log and trace."),
-    (
-        "X-Request-Timeout-Ms",
-        {"type": "integer", "minimum": 1},
-        "Past it the answer is 504 and the work is dropped.",
-    ),
     ("traceparent", {"type": "string"}, "The W3C trace context that the request belongs to."),
 ]
 

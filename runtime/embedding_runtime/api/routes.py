@@ -21,7 +21,10 @@ from embedding_runtime.service.state import ModelCard
 
 
 async def embed(body: EmbedRequest, request: Request) -> Response:
-    """One vector per input text, in the order of the inputs."""
+    """One vector per input text, in the order of the inputs.
+
+    The header `X-Request-Timeout-Ms` bounds the time: past it the answer is 504, and the work is dropped.
+    """
     inference, exchange = _parts(request)
     exchange.label = inference.label(body.model, "embed")
     texts = body.texts
@@ -44,7 +47,10 @@ async def embed(body: EmbedRequest, request: Request) -> Response:
 
 
 async def rerank(body: RerankRequest, request: Request) -> Response:
-    """The documents, best first, each with a score between 0 and 1."""
+    """The documents, best first, each with a score between 0 and 1.
+
+    The header `X-Request-Timeout-Ms` bounds the time: past it the answer is 504, and the work is dropped.
+    """
     inference, exchange = _parts(request)
     exchange.label = inference.label(body.model, "rerank")
     found = await inference.rerank(body.query, body.documents, body.model, truncate=body.truncate)
