@@ -148,6 +148,11 @@ class Handler(BaseHTTPRequestHandler):
         """Answer a HEAD: the same without a body."""
         self._answer()
 
+    def log_error(self, format: str, *args: object) -> None:
+        """Log what went wrong; a kept connection that nobody uses any more did not."""
+        if not format.startswith("Request timed out"):
+            super().log_error(format, *args)
+
     def _answer(self) -> None:
         address = urlsplit(self.path)
         path = unquote(address.path)
