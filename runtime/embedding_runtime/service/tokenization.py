@@ -51,10 +51,9 @@ class Tokenization:
         for some in _portions(texts):
             whole = [self._prepared(text, front) for text in some]
             read = [self._beginning(text) for text in whole]
-            for encoding, part, text in zip(self._cutting.encode_batch_fast(read), read, whole, strict=True):
+            for encoding, text in zip(self._cutting.encode_batch_fast(read), whole, strict=True):
                 if encoding.overflowing and not truncate:
-                    size = _size(self._measuring.encode(part), part, text)
-                    raise self._too_long(f"input.{len(tokens)}", size)
+                    raise self._too_long(f"input.{len(tokens)}", self._length(text))
                 tokens.append(_tokens(encoding))
         return tokens
 
@@ -65,19 +64,17 @@ class Tokenization:
         InputTooLongError where nothing is to be cut.
         """
         if len(query) > self._query_room:
-            part = self._beginning(query)
-            encoding = self._measuring.encode(part, add_special_tokens=False)
-            self._check_query(len(encoding), _size(encoding, part, query))
+            beginning = self._measuring.encode(self._beginning(query), add_special_tokens=False)
+            self._check_query(query, len(beginning))
         tokens: list[Tokens] = []
         for some in _portions(documents, len(query)):
             read = [self._beginning(text) for text in some]
-            for encoding, part, text in zip(self._encoded(query, read), read, some, strict=True):
+            for encoding, text in zip(self._encoded(query, read), some, strict=True):
                 # Only a pair that fills the window can hold a query that does.
                 if len(encoding) >= self._recipe.max_tokens:
-                    self._check_query(encoding.sequence_ids.count(0))
+                    self._check_query(query, encoding.sequence_ids.count(0))
                 if encoding.overflowing and not truncate:
-                    size = _size(self._measuring.encode(query, part), part, text)
-                    raise self._too_long(f"documents.{len(tokens)}", size)
+                    raise self._too_long(f"documents.{len(tokens)}", self._length(text, query))
                 tokens.append(_tokens(encoding))
         return tokens
 
@@ -85,7 +82,7 @@ class Tokenization:
         try:
             return self._cutting.encode_batch_fast([(query, document) for document in documents])
         except Exception:  # the library raises bare Exception, also where a query leaves nothing to cut
-            self._check_query(len(self._measuring.encode(query, add_special_tokens=False)))
+            self._check_query(query, len(self._measuring.encode(query, add_special_tokens=False)))
             raise
 
     def _beginning(self, text: str) -> str:
@@ -102,14 +99,21 @@ class Tokenization:
     def _query_room(self) -> int:
         return self._recipe.max_tokens - self._cutting.num_special_tokens_to_add(is_pair=True)
 
-    def _check_query(self, size: int, told: str | None = None) -> None:
+    def _check_query(self, query: str, size: int) -> None:
         room = self._query_room
         if size >= room:
+            told = self._length(query, special=False)
             raise QueryTooLongError(
-                f"the query has {told or size} tokens; {room - 1} is the most that leaves room for a "
-                "document",
+                f"the query has {told} tokens; {room - 1} is the most that leaves room for a document",
                 param="query",
             )
+
+    def _length(self, text: str, query: str | None = None, *, special: bool = True) -> str:
+        """The tokens of a text, or of a pair, for a message; of an enormous text the least that it has."""
+        part = text if len(text) <= _CHARACTERS_AT_A_TIME else self._beginning(text)
+        first, second = (part, None) if query is None else (query, part)
+        size = len(self._measuring.encode(first, second, add_special_tokens=special))
+        return f"{size}" if len(part) == len(text) else f"at least {size}"
 
     def _too_long(self, param: str, size: str) -> InputTooLongError:
         with_query = " with the query" if self._recipe.task == "rerank" else ""
@@ -145,10 +149,6 @@ def _portions(texts: Sequence[str], beside: int = 0) -> Iterator[Sequence[str]]:
             start, size = at + 1, 0
     if start < len(texts):
         yield texts[start:]
-
-
-def _size(encoding: Encoding, part: str, whole: str) -> str:
-    return f"{len(encoding)}" if len(part) == len(whole) else f"at least {len(encoding)}"
 
 
 def _tokens(encoding: Encoding) -> Tokens:
