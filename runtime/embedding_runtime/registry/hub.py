@@ -26,6 +26,8 @@ from embedding_runtime.telemetry import logger
 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_XET"] = "1"
+if not os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT"):
+    os.environ.pop("HF_HUB_DOWNLOAD_TIMEOUT", None)  # an empty one would end the import
 
 from huggingface_hub import HfApi, constants, hf_hub_url
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status

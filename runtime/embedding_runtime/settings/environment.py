@@ -101,6 +101,13 @@ class HubSettings(Environment):
     hf_hub_offline: bool = Field(
         False, alias="HF_HUB_OFFLINE", description="touch no network; serve what the cache holds"
     )
+    # The hub client reads it by itself, when it is imported, and would end the process over a bad value.
+    hf_hub_download_timeout: int | None = Field(
+        None,
+        ge=1,
+        alias="HF_HUB_DOWNLOAD_TIMEOUT",
+        description="seconds after which a silent connection to the hub is given up; unset: 10",
+    )
     log_level: str | None = Field(
         None,
         alias="LOG_LEVEL",

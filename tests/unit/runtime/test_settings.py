@@ -82,6 +82,7 @@ def test_a_token_that_is_none_is_refused_without_being_shown(
         ("ORT_EXECUTION_PROVIDER", "tpu", "'auto', 'cpu' or 'cuda'"),
         ("LOG_LEVEL", "loud", "off, error, warn, info"),
         ("HF_HUB_OFFLINE", "perhaps", "1, 0, true, false"),
+        ("HF_HUB_DOWNLOAD_TIMEOUT", "soon", "a valid integer"),
         ("HF_ENDPOINT", "ftp://hub", "an http:// or https:// address"),
         ("DEFAULT_EMBEDDING_MODEL", "two words", "a model id such as"),
         ("DEFAULT_RERANKING_MODEL", "a/b/c", "a model id such as"),
