@@ -27,6 +27,39 @@ def test_the_documented_defaults_hold() -> None:
     assert settings.ort_execution_provider == "auto"
 
 
+def test_every_variable_is_understood_as_the_api_document_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = """
+        API_HOST=0.0.0.0
+        API_PORT=8090
+        API_WORKERS=4
+        SHUTDOWN_TIMEOUT_SECS=30
+        DEFAULT_EMBEDDING_MODEL=BAAI/bge-small-en-v1.5
+        DEFAULT_RERANKING_MODEL=BAAI/bge-reranker-base
+        HF_HOME=/root/.cache/huggingface
+        HUGGING_FACE_HUB_TOKEN=your-token
+        ORT_EXECUTION_PROVIDER=cuda
+        MAX_EMBEDDING_BATCH_SIZE=256
+        MAX_RERANKING_BATCH_SIZE=64
+        ORT_NUM_THREADS=4
+        OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317
+        OTEL_SERVICE_NAME=embedding-inference-api
+        OTEL_SERVICE_VERSION=1.0.0
+        RUST_LOG=info,embedding_inference_api=debug
+        LOG_FORMAT=json
+    """
+    variables = dict(line.strip().split("=", 1) for line in written.strip().splitlines())
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    settings = ServeSettings.load()
+    assert settings.token == variables.pop("HUGGING_FACE_HUB_TOKEN")
+    fields = {field.alias: name for name, field in ServeSettings.model_fields.items()}
+    found = {name: getattr(settings, fields[name]) for name in variables}
+    assert {
+        name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in found.items()
+    } == (variables)
+    assert settings.log_filter == LogFilter("INFO", {"embedding_runtime": "DEBUG"})
+
+
 def test_an_empty_model_means_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEFAULT_EMBEDDING_MODEL", "")
     assert ServeSettings.load().default_embedding_model == ""
