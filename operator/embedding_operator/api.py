@@ -25,13 +25,40 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True)
+class KeyRef:
+    """One entry of a Secret or a ConfigMap in the resource's namespace."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """spec.model.source.hub.proxy: the HTTP proxy between the Job and the hub."""
+
+    url: str
+    no_proxy: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """spec.model.source.hub: how the Job gets to the hub. token is in a Secret, ca_bundle in a ConfigMap."""
+
+    endpoint: str | None
+    token: KeyRef | None
+    ca_bundle: KeyRef | None
+    proxy: Proxy | None
+
+
+@dataclass(frozen=True)
 class Source:
-    """spec.model: what to fetch."""
+    """spec.model: what to fetch, and from where."""
 
     id: str
     revision: str
     task: str
     file: str | None
+    hub: HubSource
 
 
 @dataclass(frozen=True)
@@ -50,6 +77,15 @@ class CacheSpec:
     size: str
     storage_class: str | None
     access_mode: str
+    retention: str
+    existing: str | None
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """spec.rollout: progress_deadline is in seconds."""
+
+    progress_deadline: int
 
 
 @dataclass(frozen=True)
@@ -64,6 +100,8 @@ class EmbeddingModel:
     replicas: int
     gpu: Gpu | None
     cache: CacheSpec
+    rollout: Rollout
+    suspended: bool
     resources: Body | None
     image: str | None
     body: Body
@@ -102,23 +140,55 @@ def parse(body: Body) -> EmbeddingModel:
     a default existed is read without it.
     """
     metadata, spec = body["metadata"], body["spec"]
-    model, cache, gpu = spec["model"], spec.get("cache") or {}, spec.get("gpu")
     return EmbeddingModel(
         key=key_of(body),
         uid=metadata["uid"],
         generation=metadata.get("generation", 0),
         deleting="deletionTimestamp" in metadata,
-        source=Source(
-            model["id"], model.get("revision", "main"), model.get("task", "auto"), model.get("file")
-        ),
+        source=_source(spec["model"]),
         replicas=spec.get("replicas", 1),
-        gpu=None
-        if gpu is None
-        else Gpu(gpu.get("count", 1), gpu.get("resourceName", "nvidia.com/gpu"), gpu.get("runtimeClassName")),
-        cache=CacheSpec(
-            cache.get("size", "5Gi"), cache.get("storageClassName"), cache.get("accessMode", "ReadWriteOnce")
-        ),
+        gpu=_gpu(spec.get("gpu")),
+        cache=_cache(spec.get("cache") or {}),
+        rollout=Rollout((spec.get("rollout") or {}).get("progressDeadlineSeconds", 600)),
+        suspended=spec.get("suspend", False),
         resources=spec.get("resources"),
         image=spec.get("image"),
         body=body,
+    )
+
+
+def _source(model: Body) -> Source:
+    hub = (model.get("source") or {}).get("hub") or {}
+    proxy = hub.get("proxy")
+    return Source(
+        id=model["id"],
+        revision=model.get("revision", "main"),
+        task=model.get("task", "auto"),
+        file=model.get("file"),
+        hub=HubSource(
+            endpoint=hub.get("endpoint"),
+            token=_key_ref(hub.get("tokenSecretRef")),
+            ca_bundle=_key_ref(hub.get("caBundleRef")),
+            proxy=Proxy(proxy["url"], tuple(proxy.get("noProxy") or ())) if proxy else None,
+        ),
+    )
+
+
+def _key_ref(ref: Body | None) -> KeyRef | None:
+    return KeyRef(ref["name"], ref["key"]) if ref else None
+
+
+def _gpu(gpu: Body | None) -> Gpu | None:
+    if gpu is None:
+        return None
+    return Gpu(gpu.get("count", 1), gpu.get("resourceName", "nvidia.com/gpu"), gpu.get("runtimeClassName"))
+
+
+def _cache(cache: Body) -> CacheSpec:
+    return CacheSpec(
+        size=cache.get("size", "5Gi"),
+        storage_class=cache.get("storageClassName"),
+        access_mode=cache.get("accessMode", "ReadWriteOnce"),
+        retention=cache.get("retention", "Delete"),
+        existing=cache.get("claimName"),
     )
