@@ -13,7 +13,7 @@ import structlog
 
 from embedding_operator import api, metrics, naming
 from embedding_operator.api import Body, Key
-from embedding_operator.observed import CLAIM, DEPLOYMENT, JOB, POD, SERVICE
+from embedding_operator.observed import BUDGET, CLAIM, DEPLOYMENT, JOB, POD, SERVICE
 from embedding_operator.ports import Children
 
 _WATCHED = {
@@ -22,6 +22,7 @@ _WATCHED = {
     POD: ("v1", "pods"),
     DEPLOYMENT: ("apps", "v1", "deployments"),
     JOB: ("batch", "v1", "jobs"),
+    BUDGET: ("policy", "v1", "poddisruptionbudgets"),
 }
 _OWN = (api.GROUP, api.VERSION, api.PLURAL)
 log = structlog.get_logger("embedding_operator.handlers")

@@ -1,33 +1,58 @@
 """What was seen in the cluster for one resource, and read-only helpers over plain objects."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from embedding_operator.api import Body, EmbeddingModel
 
 CLAIM, JOB, DEPLOYMENT, SERVICE, POD = "PersistentVolumeClaim", "Job", "Deployment", "Service", "Pod"
-CHILD_KINDS = (CLAIM, JOB, DEPLOYMENT, SERVICE, POD)
+BUDGET = "PodDisruptionBudget"
+CHILD_KINDS = (CLAIM, JOB, DEPLOYMENT, SERVICE, BUDGET, POD)
 """The kinds that are watched beside the resource itself."""
 
 
 @dataclass(frozen=True)
 class Observed:
-    """A resource and its children, by kind and name. Pods come oldest first."""
+    """A resource and its children, by kind and name; within a kind the oldest come first."""
 
     em: EmbeddingModel
-    claims: Mapping[str, Body]
-    jobs: Mapping[str, Body]
-    deployments: Mapping[str, Body]
-    services: Mapping[str, Body]
-    pods: tuple[Body, ...]
+    children: Mapping[str, Mapping[str, Body]]
 
     def of(self, kind: str) -> Mapping[str, Body]:
-        """Returns the children of a kind by name; pods have a field of their own."""
-        return {
-            CLAIM: self.claims, JOB: self.jobs, DEPLOYMENT: self.deployments, SERVICE: self.services
-        }[kind]  # fmt: skip
+        """Returns the children of a kind by name."""
+        return self.children.get(kind, {})
+
+    def having(self, kind: str, bodies: Iterable[Body]) -> Self:
+        """Returns the view with these objects of a kind beside, or instead of, those of the same name."""
+        changed = {**self.of(kind), **{body["metadata"]["name"]: body for body in bodies}}
+        return replace(self, children={**self.children, kind: changed})
+
+    @property
+    def claims(self) -> Mapping[str, Body]:
+        """The claims by name."""
+        return self.of(CLAIM)
+
+    @property
+    def jobs(self) -> Mapping[str, Body]:
+        """The Jobs by name."""
+        return self.of(JOB)
+
+    @property
+    def deployments(self) -> Mapping[str, Body]:
+        """The Deployments by name."""
+        return self.of(DEPLOYMENT)
+
+    @property
+    def services(self) -> Mapping[str, Body]:
+        """The Services by name."""
+        return self.of(SERVICE)
+
+    @property
+    def pods(self) -> tuple[Body, ...]:
+        """The pods, oldest first."""
+        return tuple(self.of(POD).values())
 
     def pods_of(self, owner: Body) -> tuple[Body, ...]:
         """Returns the pods that a Job controls."""
@@ -49,12 +74,14 @@ def observed(em: EmbeddingModel, children: Mapping[str, Iterable[Body]]) -> Obse
     A watch that was cut off for long can leave an object in the index that is gone; its successor has another
     uid. What only carries the labels (a stranger, or what is left of a predecessor of this name) is no child.
     """
-    found = {
-        kind: _by_name(body for body in children.get(kind, ()) if kind == POD or controlled_by(body, em.uid))
-        for kind in CHILD_KINDS
-    }
     return Observed(
-        em, found[CLAIM], found[JOB], found[DEPLOYMENT], found[SERVICE], tuple(found[POD].values())
+        em,
+        {
+            kind: _by_name(
+                body for body in children.get(kind, ()) if kind == POD or controlled_by(body, em.uid)
+            )
+            for kind in CHILD_KINDS
+        },
     )
 
 

@@ -23,11 +23,12 @@ from embedding_operator.errors import (
     OwnerGoneError,
     RejectedError,
 )
-from embedding_operator.observed import SERVICE, Observed
+from embedding_operator.observed import BUDGET, DEPLOYMENT, SERVICE, Observed
 from embedding_operator.ports import Cache, Cluster
 from embedding_operator.prefetcher import Prefetcher, Step, filled
 from embedding_operator.resources import cache as builders
 from embedding_operator.resources.deployment import deployment
+from embedding_operator.resources.disruption import budget
 from embedding_operator.resources.meta import Runtime
 from embedding_operator.resources.service import service
 from embedding_operator.rollout import Plan
@@ -175,8 +176,9 @@ class Reconciler:
             body = seen.services.get(em.name)
             moves = rollout.service_moves(body, plan.serving)
             moved = await writer.ensure(service(em, plan.serving.fingerprint), body, version=moves)
-            return replace(seen, deployments=found, services={**seen.services, em.name: moved})
-        return replace(seen, deployments=found)
+            await writer.ensure(budget(em, plan.serving.fingerprint), seen.of(BUDGET).get(em.name))
+            seen = seen.having(SERVICE, [moved])
+        return seen.having(DEPLOYMENT, found.values())
 
     async def _prune(self, seen: Observed, plan: Plan, writer: Writer) -> None:
         for kind, name in plan.prune:

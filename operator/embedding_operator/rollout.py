@@ -13,7 +13,16 @@ from embedding_operator import naming, prefetch
 from embedding_operator.api import Body, EmbeddingModel
 from embedding_operator.facts import Facts
 from embedding_operator.fields import parse_quantity
-from embedding_operator.observed import CLAIM, DEPLOYMENT, JOB, SERVICE, Observed, annotation, timestamp
+from embedding_operator.observed import (
+    BUDGET,
+    CLAIM,
+    DEPLOYMENT,
+    JOB,
+    SERVICE,
+    Observed,
+    annotation,
+    timestamp,
+)
 from embedding_operator.prefetch import Done, State
 
 DRAIN = timedelta(seconds=5)
@@ -167,7 +176,7 @@ def _prune(
     jobs, claims = _in_use(seen, sets)
     prune += [(JOB, name) for name in seen.jobs if name not in jobs]
     prune += [(CLAIM, name) for name in seen.claims if name not in claims]
-    prune += [(SERVICE, name) for name in seen.services if name != em.name]
+    prune += [(kind, name) for kind in (SERVICE, BUDGET) for name in seen.of(kind) if name != em.name]
     return tuple(prune), look_again
 
 

@@ -12,6 +12,7 @@ import yaml
 
 from embedding_operator.resources import cache
 from embedding_operator.resources.deployment import deployment
+from embedding_operator.resources.disruption import budget
 from embedding_operator.resources.service import service
 from tests.unit.operator import samples
 
@@ -41,6 +42,7 @@ OBJECTS = {
         RERANKER, samples.facts(RERANKER, task="rerank", dimensions=None), samples.RUNTIME
     ),
     "service": service(CPU, samples.FINGERPRINT),
+    "budget": budget(CPU, samples.FINGERPRINT),
 }
 
 

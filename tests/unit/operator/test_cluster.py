@@ -13,6 +13,7 @@ from embedding_operator import cluster, naming
 from embedding_operator.api import Key
 from embedding_operator.cluster import KubernetesCluster
 from embedding_operator.errors import ApiError, ConflictError, ForbiddenError, NotFoundError, RejectedError
+from embedding_operator.observed import CHILD_KINDS
 from tests.unit.operator import samples
 
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -90,13 +91,13 @@ def test_a_deletion_names_the_very_object_and_what_is_gone_is_no_error() -> None
 
 def test_lists_are_read_page_by_page_and_items_know_their_kind() -> None:
     page = {"items": [{"metadata": {"name": "a"}}], "metadata": {"continue": "token"}}
-    server = Server((200, page), *[(200, {"items": [], "metadata": {}})] * 5)
+    server = Server((200, page), *[(200, {"items": [], "metadata": {}})] * len(CHILD_KINDS))
     children = ask(server, lambda c: c.children(Key("d", "minilm")))
     assert children["PersistentVolumeClaim"][0]["kind"] == "PersistentVolumeClaim"
     first, second = server.requests[:2]
     assert first[2]["labelSelector"].endswith("/model=minilm")
     assert second[2]["continue"] == "token"
-    assert len(server.requests) == 6
+    assert len(server.requests) == len(CHILD_KINDS) + 1
 
 
 def test_an_object_that_is_not_there_is_none() -> None:

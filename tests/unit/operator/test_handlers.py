@@ -9,6 +9,7 @@ import pytest
 
 from embedding_operator import api, handlers, naming
 from embedding_operator.api import Key
+from embedding_operator.observed import CHILD_KINDS
 from tests.unit.operator import samples
 
 KEY = Key("default", "minilm")
@@ -84,7 +85,7 @@ def test_a_repeated_list_is_noticed_once_and_a_first_one_is_not(monkeypatch: pyt
 
 def test_every_kind_has_its_list_of_children() -> None:
     children = handlers.IndexCache().children(KEY)
-    assert set(children) == {"PersistentVolumeClaim", "Service", "Pod", "Deployment", "Job"}
+    assert set(children) == set(CHILD_KINDS)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +96,7 @@ def test_every_kind_has_its_list_of_children() -> None:
         ("", "v1", "persistentvolumeclaims", True),
         ("apps", "v1", "deployments", True),
         ("batch", "v1", "jobs", True),
+        ("policy", "v1", "poddisruptionbudgets", True),
         (api.GROUP, api.VERSION, api.PLURAL, False),
     ],
 )
@@ -121,8 +123,8 @@ def test_only_events_and_indexes_are_handled() -> None:
     assert not list(registry._changing.get_all_handlers())
     assert not list(registry._spawning.get_all_handlers())
     assert not list(registry._webhooks.get_all_handlers())
-    assert len(list(registry._watching.get_all_handlers())) == 6
-    assert len(list(registry._indexing.get_all_handlers())) == 6
+    assert len(list(registry._watching.get_all_handlers())) == len(CHILD_KINDS) + 1
+    assert len(list(registry._indexing.get_all_handlers())) == len(CHILD_KINDS) + 1
 
 
 def test_what_only_costs_memory_is_not_kept() -> None:

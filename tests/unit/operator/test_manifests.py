@@ -133,7 +133,7 @@ def test_the_operator_may_not_read_secrets_and_writes_only_what_it_makes() -> No
     assert all("*" not in rule["verbs"] for rule in role["rules"])
     assert writable == {
         "embeddingmodels/status", "embeddingmodels/finalizers", "persistentvolumeclaims", "services",
-        "deployments", "jobs", "events",
+        "deployments", "jobs", "events", "poddisruptionbudgets",
     }  # fmt: skip
     watched = {
         resource for rule in role["rules"] for resource in rule["resources"] if "watch" in rule["verbs"]

@@ -56,7 +56,7 @@ def test_a_restarted_operator_writes_nothing() -> None:
     assert world.cluster.events == events
 
 
-@pytest.mark.parametrize("kind", ["Deployment", "Service", "PersistentVolumeClaim"])
+@pytest.mark.parametrize("kind", ["Deployment", "Service", "PersistentVolumeClaim", "PodDisruptionBudget"])
 def test_a_deleted_child_is_made_again(kind: str) -> None:
     world = World()
     world.serve()
@@ -133,7 +133,7 @@ def test_children_are_owned_by_the_resource() -> None:
     world = World()
     world.prefetched()
     world.settle()
-    for kind in ("PersistentVolumeClaim", "Job", "Deployment", "Service"):
+    for kind in ("PersistentVolumeClaim", "Job", "Deployment", "Service", "PodDisruptionBudget"):
         (owner,) = world.cluster.find(kind)["metadata"]["ownerReferences"]
         assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == ("owner-uid", True, True)
 
@@ -194,7 +194,7 @@ def test_what_is_left_of_a_predecessor_is_waited_for() -> None:
     world.reconcile()
     assert world.condition("Accepted")[:2] == ("False", "WaitingForRemoval")
     assert {kind for verb, kind, _ in world.cluster.writes() if verb != "status"} == set(), writes
-    for kind in ("Job", "Deployment", "Service", "PersistentVolumeClaim"):
+    for kind in ("Job", "Deployment", "Service", "PodDisruptionBudget", "PersistentVolumeClaim"):
         world.cluster.remove(kind, world.names(kind)[0])
     world.reconcile()
     (owner,) = world.cluster.find("PersistentVolumeClaim")["metadata"]["ownerReferences"]

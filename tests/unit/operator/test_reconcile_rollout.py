@@ -106,6 +106,25 @@ def test_another_revision_of_the_same_space_rolls_in_place() -> None:
     assert world.em["status"]["resolvedRevision"] == "d" * 40
 
 
+def test_the_budget_counts_the_pods_behind_the_service_and_moves_with_it() -> None:
+    world = changed()
+    world.end_job(samples.ok(model=NEW["id"], fingerprint=samples.OTHER), well=True)
+    world.settle()
+    budget = world.cluster.find("PodDisruptionBudget")
+    assert budget["spec"]["selector"]["matchLabels"] == naming.selector("minilm", samples.FINGERPRINT)
+    world.roll("minilm-cdcdcdcd")
+    world.settle()
+    assert budget["spec"]["selector"]["matchLabels"] == naming.selector("minilm", samples.OTHER)
+
+
+def test_a_budget_that_was_loosened_is_tight_again() -> None:
+    world = World()
+    world.serve()
+    world.cluster.find("PodDisruptionBudget")["spec"]["maxUnavailable"] = 2
+    world.reconcile()
+    assert world.cluster.find("PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+
+
 def test_a_service_that_was_bent_selects_the_served_set_again() -> None:
     world = World()
     world.serve()
