@@ -25,6 +25,9 @@ RESULT_ANNOTATION = f"{GROUP}/result"
 ATTEMPT_ANNOTATION = f"{GROUP}/attempt"
 """On a Job: how often this has been tried since the source was asked for, from 1."""
 
+SIZE_ANNOTATION = f"{GROUP}/cache-size"
+"""On a Job: spec.cache.size when it was made, so that a larger one is known as a reason to try again."""
+
 CHILD_SELECTOR = f"{MANAGED_BY_LABEL}={FIELD_MANAGER}"
 """Label selector of every child; watches are filtered by it in the API server."""
 

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from embedding_operator import caching, naming, prefetch
 from embedding_operator.api import Body, EmbeddingModel, Key
 from embedding_operator.errors import ApiError, ForbiddenError
-from embedding_operator.observed import JOB, Observed, timestamp
+from embedding_operator.fields import parse_quantity
+from embedding_operator.observed import JOB, Observed, annotation, is_true, timestamp
 from embedding_operator.pods import UNSCHEDULABLE
 from embedding_operator.ports import Cluster
 from embedding_operator.prefetch import Done, Failed, Lost, Missing, Pending, Progress, Running, State
@@ -165,6 +166,8 @@ class Prefetcher:
             return True
         if isinstance(state, Done):
             return False
+        if isinstance(state, Failed) and state.failure.reason == "DiskFull" and _grown(seen.em, job, claim):
+            return True
         return _work(job) != _work(cache.job(seen.em, self._runtime, commit=commit))
 
 
@@ -172,6 +175,17 @@ def filled(seen: Observed, deployment: Body | None) -> bool:
     """Returns whether the wanted claim is older than a set that serves from it: then it is not empty."""
     claim = seen.claims.get(naming.claim(seen.em))
     return claim is not None and deployment is not None and _created(claim) <= _created(deployment)
+
+
+def _grown(em: EmbeddingModel, job: Body, claim: Body | None) -> bool:
+    """Returns whether a larger size has been asked for since the Job was made, and the volume has it."""
+    before = parse_quantity(annotation(job, naming.SIZE_ANNOTATION) or "")
+    wanted = parse_quantity(em.cache.size)
+    if claim is None or before is None or wanted is None or wanted <= before:
+        return False
+    has = parse_quantity(str(((claim.get("status") or {}).get("capacity") or {}).get("storage", "")))
+    # the file system grows when a pod mounts the volume, and only then does the capacity follow
+    return (has is not None and has >= wanted) or is_true(claim, "FileSystemResizePending")
 
 
 def _created(body: Body) -> datetime:

@@ -81,7 +81,10 @@ def job(
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": metadata(
-            em, naming.job(em), "prefetch", annotations={naming.ATTEMPT_ANNOTATION: str(attempt)}
+            em,
+            naming.job(em),
+            "prefetch",
+            annotations={naming.ATTEMPT_ANNOTATION: str(attempt), naming.SIZE_ANNOTATION: em.cache.size},
         ),
         "spec": {
             "backoffLimit": 6,

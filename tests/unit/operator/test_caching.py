@@ -1,6 +1,7 @@
 """What is said about the cache, and when a failed prefetch is tried again."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -72,6 +73,49 @@ def test_a_source_that_is_being_served_stays_cached_whatever_becomes_of_its_job(
 ) -> None:
     found = caching.cached(EM, state, None, FACTS)
     assert (found.holds, found.reason) == (True, reason)
+
+
+TOKEN = {"source": {"hub": {"tokenSecretRef": {"name": "hub-token", "key": "token"}}}}
+PROXIED = {
+    "source": {"hub": {"endpoint": "https://hub.internal", "proxy": {"url": "http://proxy.internal:3128"}}}
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "reason", "told", "words"),
+    [
+        ({}, "ModelNotFound", "404: nothing; set HF_TOKEN", "Correct spec.model.id; a private model needs"),
+        (TOKEN, "ModelNotFound", "404: nothing; set HF_TOKEN", "may see the model into Secret hub-token"),
+        ({}, "RevisionNotFound", "404: no revision 'v9'", "spec.model.revision"),
+        ({}, "AccessDenied", "401: refused; set HF_TOKEN", "name a Secret with a token that may read it in"),
+        (TOKEN, "AccessDenied", "401: refused; set HF_TOKEN", "Secret hub-token, key token (spec.model"),
+        ({}, "RateLimited", "429: slower; set HF_TOKEN", "a token has a higher limit"),
+        (TOKEN, "RateLimited", "429: slower; set HF_TOKEN", "done; a mirror has a limit of its own"),
+        ({}, "HubUnreachable", "no way; check HF_ENDPOINT", "operator's HF_ENDPOINT (spec.model.source.hub"),
+        (PROXIED, "HubUnreachable", "no way; check HTTPS_PROXY", "hub.proxy (http://proxy.internal:3128)"),
+        ({}, "DiskFull", "needs 9 MiB more; use `prune`", "Write a larger spec.cache.size than 5Gi"),
+        ({}, "UnsupportedModel", "no ONNX file", "spec.model.file"),
+        ({}, "TaskMismatch", "a reranker", "spec.model.task"),
+        ({}, "InternalError", "a bug; tell us", "a bug; tell us."),
+    ],
+)  # fmt: skip
+def test_every_class_of_failure_is_told_in_terms_of_the_spec(
+    model: dict[str, Any], reason: str, told: str, words: str
+) -> None:
+    failed = Failed(Failure(reason, told, permanent=True), AT, 1)
+    found = caching.cached(samples.model(model=model), failed, None, None)
+    assert found.reason == reason
+    assert told.split(";")[0] in found.message
+    assert words in found.message
+    for variable in ("set HF_TOKEN", "check HF_ENDPOINT", "HTTPS_PROXY", "prune"):
+        assert variable not in found.message
+
+
+def test_a_hub_that_does_not_answer_is_told_with_the_way_to_it() -> None:
+    waiting = Progress("waiting", 0, None, "trying again in 4 s: cannot reach http://h; check HF_ENDPOINT")
+    found = caching.cached(EM, Running("p"), waiting, None)
+    assert "cannot reach http://h. Check the operator's HF_ENDPOINT" in found.message
+    assert "spec.model.source.hub.caBundleRef" in found.message
 
 
 @pytest.mark.parametrize("failure", [DENIED, Failure("DiskFull", "no space", permanent=True)])

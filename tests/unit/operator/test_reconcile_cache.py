@@ -196,6 +196,40 @@ def test_a_job_that_is_stuck_is_replaced_when_it_would_be_made_otherwise_today()
     assert world.job()["metadata"]["uid"] != uid
 
 
+FULL = samples.error("DiskFull", "needs 12.0 MiB more on the volume; make it larger", permanent=True)
+
+
+@pytest.mark.parametrize(
+    "grown",
+    [
+        {"capacity": {"storage": "10Gi"}},
+        {
+            "capacity": {"storage": "5Gi"},
+            "conditions": [{"type": "FileSystemResizePending", "status": "True"}],
+        },
+    ],
+)
+def test_a_full_volume_is_tried_again_when_the_claim_has_grown(grown: dict[str, object]) -> None:
+    world = World()
+    world.reconcile()
+    claim = world.cluster.find("PersistentVolumeClaim")
+    claim["status"] = {"capacity": {"storage": "5Gi"}}
+    world.end_job(FULL, well=False)
+    world.settle()
+    uid = world.job()["metadata"]["uid"]
+    assert world.ready() == ("False", "DiskFull")
+    world.change(cache={"size": "10Gi", "accessMode": "ReadWriteOnce"})
+    world.settle()
+    assert world.job()["metadata"]["uid"] == uid  # the volume is not larger yet
+    assert world.cluster.find("PersistentVolumeClaim")["spec"]["resources"]["requests"]["storage"] == "10Gi"
+    world.cluster.find("PersistentVolumeClaim")["status"] = grown
+    world.reconcile()
+    assert world.job()["metadata"]["uid"] != uid
+    world.end_job(FULL, well=False, suffix="1")
+    world.settle()
+    assert world.ready() == ("False", "DiskFull")  # and once only
+
+
 def test_a_finished_job_is_left_alone_by_an_operator_with_another_image() -> None:
     world = World()
     world.serve()
