@@ -28,6 +28,9 @@ ATTEMPT_ANNOTATION = f"{GROUP}/attempt"
 SIZE_ANNOTATION = f"{GROUP}/cache-size"
 """On a Job: spec.cache.size when it was made, so that a larger one is known as a reason to try again."""
 
+PAUSED_ANNOTATION = f"{GROUP}/paused"
+"""On a resource, by its user: "true" stops every write of the operator but that of the status."""
+
 CHILD_SELECTOR = f"{MANAGED_BY_LABEL}={FIELD_MANAGER}"
 """Label selector of every child; watches are filtered by it in the API server."""
 

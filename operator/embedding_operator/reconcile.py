@@ -25,6 +25,7 @@ from embedding_operator.errors import (
 )
 from embedding_operator.observed import BUDGET, DEPLOYMENT, SERVICE, Observed
 from embedding_operator.ports import Cache, Cluster
+from embedding_operator.prefetch import Done
 from embedding_operator.prefetcher import Prefetcher, Step, filled
 from embedding_operator.resources import cache as builders
 from embedding_operator.resources.deployment import deployment
@@ -42,7 +43,7 @@ BLOCKED_SECONDS = 20.0
 
 _CALM = frozenset({
     "Pending", "Resolving", "Downloading", "Inspecting", "Caching", "RollingOut", "Starting", "Switching",
-    "NotReady", "WaitingForCache", "ScaledToZero", "WaitingForRemoval",
+    "NotReady", "WaitingForCache", "ScaledToZero", "Suspended", "WaitingForRemoval",
 })  # fmt: skip
 """Reasons for not being ready that are no cause for a warning."""
 
@@ -116,12 +117,16 @@ class Reconciler:
         job = seen.jobs.get(naming.job(em))
         state = prefetch.state(job, seen.pods_of(job) if job else ())
         plan = rollout.plan(seen, state, now)
+        if rollout.paused(em):
+            await self._report(seen, plan, self._cached(seen, Step(state), plan, ""), ACCEPTED, now)
+            return Outcome()
         step, accepted, note = Step(state), ACCEPTED, ""
         look_again: list[float] = []
         try:
             note = await self._apply_claim(seen, writer)
             commit = plan.wanted.commit if plan.wanted and plan.wanted.job == naming.job(em) else None
-            step = await self._prefetcher.step(seen, state, writer, now, commit)
+            if not em.suspended:
+                step = await self._prefetcher.step(seen, state, writer, now, commit)
             seen = await self._apply_sets(seen, plan, writer)
             await self._prune(seen, plan, writer)
         except LeftoverError as error:
@@ -147,7 +152,11 @@ class Reconciler:
             seen, seen.deployments.get(naming.deployment(seen.em, known.fingerprint))
         ):
             known = None
-        cached = caching.cached(seen.em, step.state, step.progress, known)
+        # a suspended resource has no Job, and where the claim is filled it needs none
+        state = Done(known) if known and seen.em.suspended else step.state
+        cached = caching.cached(seen.em, state, step.progress, known)
+        if seen.em.suspended and not cached.holds:
+            cached = replace(cached, reason=status.SUSPENDED.reason, message=status.SUSPENDED.message)
         return replace(cached, message=f"{cached.message}. {note}") if note else cached
 
     async def _apply_claim(self, seen: Observed, writer: Writer) -> str:
@@ -170,6 +179,7 @@ class Reconciler:
         em, found = seen.em, dict(seen.deployments)
         for facts in plan.sets:
             desired = deployment(em, facts, self._runtime)
+            desired["spec"]["replicas"] = rollout.replicas(em)
             name = desired["metadata"]["name"]
             found[name] = await writer.ensure(desired, found.get(name))
         if plan.serving is not None:
@@ -198,7 +208,7 @@ class Reconciler:
         holds, reason, message = status.ready(wanted)
         before = self._announced.get(em.key) or status.ready(em.status)[:2]
         self._announced[em.key] = (holds, reason)
-        if before == (holds, reason):
+        if before == (holds, reason) or rollout.paused(em):
             return
         log.info("ready changed", resource=str(em.key), ready=holds, reason=reason, message=message)
         warning = holds != "True" and reason not in _CALM

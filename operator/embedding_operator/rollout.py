@@ -23,7 +23,7 @@ from embedding_operator.observed import (
     annotation,
     timestamp,
 )
-from embedding_operator.prefetch import Done, State
+from embedding_operator.prefetch import Done, Pending, Retrying, Running, State
 
 DRAIN = timedelta(seconds=5)
 """How long a set stays after the Service moved away from it: nodes learn of the move one after the other."""
@@ -61,17 +61,28 @@ class Progress:
     ready: int
     available: int
 
-    def complete(self, replicas: int) -> bool:
+    def complete(self, count: int) -> bool:
         """Returns whether exactly this many pods run, all of the newest template and all available."""
-        return self.current and self.total == self.updated == self.available == replicas
+        return self.current and self.total == self.updated == self.available == count
+
+
+def replicas(em: EmbeddingModel) -> int:
+    """Returns how many pods each set is to have now."""
+    return 0 if em.suspended else em.replicas
+
+
+def paused(em: EmbeddingModel) -> bool:
+    """Returns whether the resource's user wants nothing to be written but its status."""
+    return annotation(em.body, naming.PAUSED_ANNOTATION) == "true"
 
 
 def plan(seen: Observed, state: State, now: datetime) -> Plan:
-    """Returns what to bring about next."""
+    """Returns what to bring about next. While the resource is paused the Service stays where it is."""
     recorded = _recorded(seen)
     wanted = _wanted(seen, state, recorded)
     old = _old(seen, wanted, recorded)
-    if wanted is None or (old is not None and not same(old, wanted) and not _can_take_over(seen, wanted)):
+    leaves = old is not None and wanted is not None and not same(old, wanted)
+    if wanted is None or (leaves and (paused(seen.em) or not _can_take_over(seen, wanted))):
         serving = old
     else:
         serving = wanted
@@ -160,8 +171,7 @@ def _from_jobs(seen: Observed) -> dict[str, Facts]:
 
 def _can_take_over(seen: Observed, wanted: Facts) -> bool:
     pods = progress(seen, wanted)
-    replicas = seen.em.replicas
-    return pods.exists and pods.current and min(pods.available, pods.updated) >= replicas
+    return pods.exists and pods.current and min(pods.available, pods.updated) >= replicas(seen.em)
 
 
 def _prune(
@@ -174,10 +184,16 @@ def _prune(
     look_again = settled if extra and settled is not None and settled > now else None
     prune = [] if settled is None or settled > now else [(DEPLOYMENT, name) for name in extra]
     jobs, claims = _in_use(seen, sets)
-    prune += [(JOB, name) for name in seen.jobs if name not in jobs]
+    prune += [(JOB, name) for name, body in seen.jobs.items() if name not in jobs or _to_stop(seen, body)]
     prune += [(CLAIM, name) for name in seen.claims if name not in claims]
     prune += [(kind, name) for kind in (SERVICE, BUDGET) for name in seen.of(kind) if name != em.name]
     return tuple(prune), look_again
+
+
+def _to_stop(seen: Observed, job: Body) -> bool:
+    """Returns whether a Job works though the resource is suspended; an ended one stays, as the record."""
+    state = prefetch.state(job, seen.pods_of(job))
+    return seen.em.suspended and isinstance(state, Pending | Running | Retrying)
 
 
 def _settled(seen: Observed, serving: Facts | None) -> datetime | None:

@@ -32,6 +32,13 @@ class Verdict:
 
 
 ACCEPTED = Verdict(True, "Accepted", "the spec is acted on")
+SUSPENDED = Verdict(
+    False, "Suspended", "spec.suspend is true: no pod and no Job runs; the claim and the Service are kept"
+)
+_PAUSED = (
+    f'the annotation {naming.PAUSED_ANNOTATION} is "true": nothing is written but this status. '
+    "Remove the annotation to go on"
+)
 _NO_SERVICE = Verdict(False, pods.STARTING, "the Service is being created")
 
 
@@ -74,11 +81,25 @@ def _verdicts(seen: Observed, plan: Plan, cached: Cached, accepted: Verdict) -> 
     }
     found["Progressing"] = _progressing(seen, plan, cached, accepted)
     found["Ready"] = _ready(seen, plan, found)
-    return found
+    return _paused(found) if rollout.paused(seen.em) else found
+
+
+def _paused(found: Mapping[str, Verdict]) -> dict[str, Verdict]:
+    """Returns the same verdicts for a resource that is left as it is, whatever there were to do."""
+    going, ready = found["Progressing"], found["Ready"]
+    # what is only unfinished stays so; a root cause stays the reason
+    reason = "Paused" if not ready.holds and going.holds and ready.reason == going.reason else ready.reason
+    return {
+        **found,
+        "Progressing": Verdict(False, "Paused", f"{_PAUSED}. Last: {going.message}"),
+        "Ready": Verdict(ready.holds, reason, f"{ready.message}. Paused: {_PAUSED}"),
+    }
 
 
 def _available(seen: Observed, plan: Plan, accepted: Verdict) -> Verdict:
     em, facts = seen.em, plan.serving
+    if em.suspended:
+        return SUSPENDED
     if em.replicas == 0:
         return Verdict(False, "ScaledToZero", "spec.replicas is 0: no pod runs, the cache is kept")
     if facts is None:
@@ -96,6 +117,10 @@ def _available(seen: Observed, plan: Plan, accepted: Verdict) -> Verdict:
 def _progressing(seen: Observed, plan: Plan, cached: Cached, accepted: Verdict) -> Verdict:
     if not accepted.holds:
         return Verdict(False, accepted.reason, accepted.message)
+    if seen.em.suspended:
+        left = rollout.progress(seen, plan.serving).total if plan.serving else 0
+        going = f"{left} pods are being removed" if left else SUSPENDED.message
+        return Verdict(left > 0, SUSPENDED.reason, going)
     if not cached.holds:
         return Verdict(not cached.stuck, cached.reason, cached.message)
     facts = plan.wanted
@@ -117,6 +142,8 @@ def _progressing(seen: Observed, plan: Plan, cached: Cached, accepted: Verdict) 
 
 
 def _ready(seen: Observed, plan: Plan, found: Mapping[str, Verdict]) -> Verdict:
+    if found["Accepted"].holds and seen.em.suspended:
+        return SUSPENDED
     for kind in ("Accepted", "Cached"):
         if not found[kind].holds:
             return Verdict(False, found[kind].reason, found[kind].message)
