@@ -89,8 +89,29 @@ class Rollout:
 
 
 @dataclass(frozen=True)
+class Server:
+    """spec.server: None where the runtime, or the operator's setting for logs, decides. Delays in seconds."""
+
+    workers: int
+    max_embedding_batch_size: int | None
+    max_reranking_batch_size: int | None
+    max_batch_tokens: int | None
+    max_queue_tokens: int | None
+    threads: int | None
+    log_level: str | None
+    log_format: str | None
+    otlp_endpoint: str | None
+    drain_delay: int
+    shutdown_timeout: int
+    api_key: KeyRef | None
+
+
+@dataclass(frozen=True)
 class EmbeddingModel:
-    """One resource. body is the object that it was read from, for its status and managedFields."""
+    """One resource. body is the object that it was read from, for its status and managedFields.
+
+    env are further variables of the serving container, as in a Pod.
+    """
 
     key: Key
     uid: str
@@ -102,6 +123,8 @@ class EmbeddingModel:
     cache: CacheSpec
     rollout: Rollout
     suspended: bool
+    server: Server
+    env: tuple[Body, ...]
     resources: Body | None
     image: str | None
     body: Body
@@ -151,6 +174,8 @@ def parse(body: Body) -> EmbeddingModel:
         cache=_cache(spec.get("cache") or {}),
         rollout=Rollout((spec.get("rollout") or {}).get("progressDeadlineSeconds", 600)),
         suspended=spec.get("suspend", False),
+        server=_server(spec.get("server") or {}),
+        env=tuple(spec.get("env") or ()),
         resources=spec.get("resources"),
         image=spec.get("image"),
         body=body,
@@ -191,4 +216,21 @@ def _cache(cache: Body) -> CacheSpec:
         access_mode=cache.get("accessMode", "ReadWriteOnce"),
         retention=cache.get("retention", "Delete"),
         existing=cache.get("claimName"),
+    )
+
+
+def _server(server: Body) -> Server:
+    return Server(
+        workers=server.get("workers", 1),
+        max_embedding_batch_size=server.get("maxEmbeddingBatchSize"),
+        max_reranking_batch_size=server.get("maxRerankingBatchSize"),
+        max_batch_tokens=server.get("maxBatchTokens"),
+        max_queue_tokens=server.get("maxQueueTokens"),
+        threads=server.get("numThreads"),
+        log_level=server.get("logLevel"),
+        log_format=server.get("logFormat"),
+        otlp_endpoint=server.get("otlpEndpoint"),
+        drain_delay=server.get("drainDelaySeconds", 5),
+        shutdown_timeout=server.get("shutdownTimeoutSeconds", 30),
+        api_key=_key_ref(server.get("apiKeySecretRef")),
     )

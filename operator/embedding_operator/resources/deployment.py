@@ -3,12 +3,20 @@
 from typing import Any
 
 from embedding_operator import naming
-from embedding_operator.api import EmbeddingModel
+from embedding_operator.api import Body, EmbeddingModel
 from embedding_operator.facts import Facts
 from embedding_operator.resources import pod
 from embedding_operator.resources.meta import Runtime, metadata
 
 PORT = 8090
+METRICS_PORT = 9090
+"""A port of its own for /metrics, so that scraping needs no API key."""
+
+GRACE_SECONDS = 10
+"""What the kubelet allows beyond the server's own time for shutting down."""
+
+API_KEY, API_KEY_FILE = "/etc/embedding-runtime/api-key", "keys"
+"""The Secret's folder and the file in it; a folder, since a file mounted by itself is never renewed."""
 
 
 def deployment(em: EmbeddingModel, facts: Facts, runtime: Runtime) -> dict[str, Any]:
@@ -53,8 +61,21 @@ def _pod(em: EmbeddingModel, facts: Facts, runtime: Runtime, selector: dict[str,
         claim=facts.claim,
         read_only=True,
         scratch="2Gi",
-        grace_seconds=60,
+        grace_seconds=em.server.shutdown_timeout + GRACE_SECONDS,
     )
+    if em.server.api_key is not None:
+        pod.mount(
+            spec,
+            name="api-key",
+            path=API_KEY,
+            source={
+                "secret": {
+                    "secretName": em.server.api_key.name,
+                    "items": [{"key": em.server.api_key.key, "path": API_KEY_FILE}],
+                    "defaultMode": 0o440,
+                }
+            },
+        )
     spec["topologySpreadConstraints"] = [
         {
             "maxSkew": 1,
@@ -71,30 +92,16 @@ def _pod(em: EmbeddingModel, facts: Facts, runtime: Runtime, selector: dict[str,
 
 
 def _container(em: EmbeddingModel, facts: Facts, runtime: Runtime) -> dict[str, Any]:
-    model = f"{facts.model}@{facts.commit}"
     return {
         "name": naming.CONTAINER,
         "image": em.image or f"{runtime.image}-{em.provider}",
         "imagePullPolicy": runtime.pull_policy,
         "args": ["serve"],
-        "env": pod.env(
-            {
-                "DEFAULT_EMBEDDING_MODEL": model if facts.task == "embed" else "",
-                "DEFAULT_RERANKING_MODEL": model if facts.task == "rerank" else "",
-                "MODEL_FILE": facts.file,
-                "EXPECTED_FINGERPRINT": facts.fingerprint,
-                "HF_HOME": pod.MODELS,
-                "HF_HUB_OFFLINE": "1",
-                "ORT_EXECUTION_PROVIDER": em.provider,
-                "API_HOST": "0.0.0.0",
-                "API_PORT": str(PORT),
-                "API_WORKERS": "1",
-                "TMPDIR": "/tmp",  # noqa: S108 - a path in the container
-                "LOG_LEVEL": runtime.log_level,
-                "LOG_FORMAT": runtime.log_format,
-            }
-        ),
-        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "env": _env(em, facts, runtime),
+        "ports": [
+            {"name": "http", "containerPort": PORT, "protocol": "TCP"},
+            {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
+        ],
         "resources": _resources(em),
         # the HTTP process answers /health/live while the model loads: start-up is short, whatever the model's
         # size
@@ -102,6 +109,48 @@ def _container(em: EmbeddingModel, facts: Facts, runtime: Runtime) -> dict[str, 
         "livenessProbe": _probe("/health/live", period=10, failures=3),
         "readinessProbe": _probe("/health/ready", period=2, failures=3),
     }
+
+
+def _env(em: EmbeddingModel, facts: Facts, runtime: Runtime) -> list[dict[str, Any]]:
+    """The variables, the spec's own last: the schema refuses in it what is set here."""
+    model = f"{facts.model}@{facts.commit}"
+    server = em.server
+    given = pod.env(
+        {
+            "DEFAULT_EMBEDDING_MODEL": model if facts.task == "embed" else "",
+            "DEFAULT_RERANKING_MODEL": model if facts.task == "rerank" else "",
+            "MODEL_FILE": facts.file,
+            "EXPECTED_FINGERPRINT": facts.fingerprint,
+            "HF_HOME": pod.MODELS,
+            "HF_HUB_OFFLINE": "1",
+            "ORT_EXECUTION_PROVIDER": em.provider,
+            "API_HOST": "0.0.0.0",
+            "API_PORT": PORT,
+            "METRICS_PORT": METRICS_PORT,
+            "API_WORKERS": server.workers,
+            "API_KEY_FILE": f"{API_KEY}/{API_KEY_FILE}" if server.api_key else None,
+            "MAX_EMBEDDING_BATCH_SIZE": server.max_embedding_batch_size,
+            "MAX_RERANKING_BATCH_SIZE": server.max_reranking_batch_size,
+            "MAX_BATCH_TOKENS": server.max_batch_tokens,
+            "MAX_QUEUE_TOKENS": server.max_queue_tokens,
+            "ORT_NUM_THREADS": server.threads,
+            "DRAIN_DELAY_SECS": server.drain_delay,
+            "SHUTDOWN_TIMEOUT_SECS": server.shutdown_timeout,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": server.otlp_endpoint,
+            "TMPDIR": "/tmp",  # noqa: S108 - a path in the container
+            "LOG_LEVEL": server.log_level or runtime.log_level,
+            "LOG_FORMAT": server.log_format or runtime.log_format,
+        }
+    )
+    names = {item["name"] for item in given}
+    # an object stored before a rule of the schema existed may still name one of ours
+    return given + [_variable(item) for item in em.env if item["name"] not in names]
+
+
+def _variable(item: Body) -> dict[str, Any]:
+    """Returns a variable as the API server stores it, or every comparison with it would find a difference."""
+    ref = (item.get("valueFrom") or {}).get("fieldRef")
+    return {**item, "valueFrom": {"fieldRef": {"apiVersion": "v1"} | ref}} if ref else dict(item)
 
 
 def _resources(em: EmbeddingModel) -> dict[str, Any]:

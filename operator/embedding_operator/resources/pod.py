@@ -1,5 +1,6 @@
 """What every pod that we make has: the restricted Pod Security level, no token, bounded scratch space."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from embedding_operator.api import Gpu
@@ -56,9 +57,15 @@ def pod_spec(
     }
 
 
-def env(values: dict[str, str | None]) -> list[dict[str, str]]:
+def mount(spec: dict[str, Any], *, name: str, path: str, source: dict[str, Any]) -> None:
+    """Adds a volume from this source to a pod of pod_spec, mounted read-only at path."""
+    spec["volumes"].append({"name": name} | source)
+    spec["containers"][0]["volumeMounts"].append({"name": name, "mountPath": path, "readOnly": True})
+
+
+def env(values: Mapping[str, str | int | None]) -> list[dict[str, Any]]:
     """Returns a container's environment; None leaves a variable out."""
-    return [{"name": name, "value": value} for name, value in values.items() if value is not None]
+    return [{"name": name, "value": str(value)} for name, value in values.items() if value is not None]
 
 
 def tolerations(gpu: Gpu) -> list[dict[str, str]]:

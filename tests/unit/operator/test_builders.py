@@ -27,6 +27,19 @@ GPU = samples.model(
     resources={"requests": {"cpu": 2}, "limits": {"memory": "8Gi"}},
     replicas=0,
 )
+SERVER = samples.model(
+    "tuned",
+    server={
+        "workers": 2, "maxEmbeddingBatchSize": 128, "maxRerankingBatchSize": 32, "maxBatchTokens": 16384,
+        "maxQueueTokens": 100000, "numThreads": 4, "logLevel": "debug", "logFormat": "text",
+        "otlpEndpoint": "http://collector:4317", "drainDelaySeconds": 10, "shutdownTimeoutSeconds": 90,
+        "apiKeySecretRef": {"name": "keys", "key": "clients"},
+    },
+    env=[
+        {"name": "REQUEST_TIMEOUT_SECS", "value": "60"},
+        {"name": "OTEL_RESOURCE_ATTRIBUTES", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+    ],
+)  # fmt: skip
 RERANKER = samples.model(
     "reranker", model={"id": "cross-encoder/ms-marco-MiniLM-L6-v2"}, image="mine:1", replicas=1
 )
@@ -41,6 +54,7 @@ OBJECTS = {
     "deployment-reranker": deployment(
         RERANKER, samples.facts(RERANKER, task="rerank", dimensions=None), samples.RUNTIME
     ),
+    "deployment-server": deployment(SERVER, samples.facts(SERVER), samples.RUNTIME),
     "service": service(CPU, samples.FINGERPRINT),
     "budget": budget(CPU, samples.FINGERPRINT),
 }
@@ -78,7 +92,8 @@ def test_pods_are_of_the_restricted_security_level(pod: dict[str, Any]) -> None:
         assert context["allowPrivilegeEscalation"] is False
         assert context["readOnlyRootFilesystem"] is True
         assert context["capabilities"] == {"drop": ["ALL"]}
-    assert all({"persistentVolumeClaim", "emptyDir"} & volume.keys() for volume in pod["volumes"])
+    allowed = {"persistentVolumeClaim", "emptyDir", "secret", "configMap"}
+    assert all(allowed & volume.keys() for volume in pod["volumes"])
     assert all("sizeLimit" in volume.get("emptyDir", {"sizeLimit": ""}) for volume in pod["volumes"])
 
 
@@ -91,6 +106,20 @@ def test_serving_pods_mount_the_cache_read_only_and_go_nowhere() -> None:
     assert env["HF_HUB_OFFLINE"] == "1"
     assert "HF_ENDPOINT" not in env
     assert env["EXPECTED_FINGERPRINT"] == samples.FINGERPRINT
+
+
+def test_pods_get_ten_seconds_more_than_the_server_takes_to_shut_down() -> None:
+    pods = [OBJECTS[name]["spec"]["template"]["spec"] for name in ("deployment", "deployment-server")]
+    assert [pod["terminationGracePeriodSeconds"] for pod in pods] == [40, 100]
+
+
+def test_a_variable_that_the_operator_sets_is_not_set_twice() -> None:
+    em = samples.model(env=[{"name": "HF_HUB_OFFLINE", "value": "0"}, {"name": "MINE", "value": "1"}])
+    body = deployment(em, samples.facts(em), samples.RUNTIME)
+    env = body["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert [item for item in env if item["name"] in ("HF_HUB_OFFLINE", "MINE")] == [
+        {"name": "HF_HUB_OFFLINE", "value": "1"}, {"name": "MINE", "value": "1"}
+    ]  # fmt: skip
 
 
 def test_a_change_of_the_wanted_count_does_not_touch_the_pods() -> None:

@@ -10,7 +10,9 @@ import yaml
 
 from embedding_operator import api
 from embedding_operator.observed import CHILD_KINDS
+from embedding_operator.resources.deployment import deployment
 from embedding_operator.settings import Settings
+from tests.unit.operator import samples
 
 ROOT = Path(__file__).parents[3]
 CRD = yaml.safe_load((ROOT / "crds/embeddingmodels.yaml").read_text())
@@ -32,7 +34,7 @@ def properties(schema: dict[str, Any], at: str = "") -> Iterator[tuple[str, dict
 
 def problems(schema: dict[str, Any], value: Any, at: str = "") -> list[str]:
     """What is wrong with a value, by the part of OpenAPI v3 that the CRD uses."""
-    kinds = {"object": dict, "array": list, "string": str, "integer": int}
+    kinds = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}
     if schema.get("x-kubernetes-int-or-string"):
         return (
             [] if isinstance(value, int) or re.search(schema["pattern"], str(value)) else [f"{at}: pattern"]
@@ -46,6 +48,11 @@ def problems(schema: dict[str, Any], value: Any, at: str = "") -> list[str]:
         for name, item in value.items():
             below = known.get(name) or schema.get("additionalProperties")
             found += [f"{at}.{name}: unknown"] if below is None else problems(below, item, f"{at}.{name}")
+    if isinstance(value, list):
+        found += [f"{at}: many"] if len(value) > schema["maxItems"] else []
+        found += [
+            text for i, item in enumerate(value) for text in problems(schema["items"], item, f"{at}[{i}]")
+        ]
     if isinstance(value, str):
         found += [f"{at}: enum"] if value not in schema.get("enum", (value,)) else []
         found += [f"{at}: pattern"] if not re.search(schema.get("pattern", ""), value) else []
@@ -76,6 +83,9 @@ def test_the_samples_are_there() -> None:
         ({"model": {"id": "a/b"}, "gpu": {"count": 0}}, ".spec.gpu.count: small"),
         ({"model": {"id": "a/b"}, "cache": {"size": "much"}}, ".spec.cache.size: pattern"),
         ({"model": {"id": "a/b"}, "typo": 1}, ".spec.typo: unknown"),
+        ({"model": {"id": "a/b"}, "server": {"workers": 0}}, ".spec.server.workers: small"),
+        ({"model": {"id": "a/b"}, "env": [{"name": "1X"}]}, ".spec.env[0].name: pattern"),
+        ({"model": {"id": "a/b"}, "suspend": "yes"}, ".spec.suspend: not a boolean"),
     ],
 )
 def test_the_schema_refuses(spec: dict[str, Any], problem: str) -> None:
@@ -163,3 +173,17 @@ def test_the_operators_environment_is_its_settings() -> None:
     }
     assert env.keys() == Settings.model_fields.keys()
     assert Settings(**env) == Settings.model_construct(**Settings(**{}).model_dump())
+
+
+def test_no_variable_that_the_operator_sets_is_taken_from_the_spec() -> None:
+    em = samples.model(server={"apiKeySecretRef": {"name": "a", "key": "b"}})
+    body = deployment(em, samples.facts(em), samples.RUNTIME)
+    rules = SCHEMA["properties"]["spec"]["properties"]["env"]["items"]["x-kubernetes-validations"]
+    refused = {name for rule in rules for name in re.findall(r"'([A-Z_]+)'", rule["rule"])}
+    told = [rule["messageExpression"] for rule in rules if "instead of" in rule.get("messageExpression", "")]
+    with_field = set(re.findall(r"'([A-Z_]+)': '", told[0]))
+    env = body["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {item["name"] for item in env} <= refused
+    assert with_field == set(re.findall(r"'([A-Z_]+)'", rules[1]["rule"]))
+    fields = {at.removeprefix(".spec.") for at, _ in properties(SCHEMA)}
+    assert set(re.findall(r": '([A-Za-z.]+)'", told[0])) <= fields
