@@ -30,7 +30,14 @@ async def operate(settings: Settings) -> None:
     try:
         await _wait_for_crd(client)
         cache = handlers.IndexCache()
-        reconciler = Reconciler(client, cache, _runtime(settings), lambda: datetime.now(UTC), jitter)
+        reconciler = Reconciler(
+            client,
+            cache,
+            _runtime(settings),
+            lambda: datetime.now(UTC),
+            jitter,
+            prefetches=settings.max_concurrent_prefetches,
+        )
 
         async def work(key: Key, fresh: bool) -> Outcome:
             return await reconciler(key, fresh=fresh)

@@ -58,6 +58,11 @@ class IndexCache:
         """See ports.Cache."""
         return {kind: self._of(kind, key) for kind in _WATCHED}
 
+    def jobs(self) -> Iterable[Body]:
+        """See ports.Cache."""
+        keys = list(self._indexes.get(JOB, ()))
+        return [job for key in keys for job in self._of(JOB, key)]
+
     def bury(self, uids: Collection[str]) -> None:
         """See ports.Cache. A uid never comes back, so it may be kept for good; few are."""
         self._buried |= set(uids)

@@ -3,7 +3,7 @@
 cluster.py and handlers.py implement them; so do the tests' in-memory cluster and cache.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from embedding_operator.api import Body, EmbeddingModel, Key
@@ -48,6 +48,9 @@ class Cache(Protocol):
 
     def children(self, key: Key) -> Children:
         """Returns the resource's children, those included that a lost watch has left behind."""
+
+    def jobs(self) -> Iterable[Body]:
+        """Returns the prefetch Jobs of all resources."""
 
     def bury(self, uids: Collection[str]) -> None:
         """Forgets objects that the API server no longer has: a watch cut off for long misses deletions."""

@@ -123,6 +123,13 @@ def request(job: Body) -> Request:
     )
 
 
+def hub(job: Body) -> str:
+    """Returns the address of the hub that a Job fetches from, empty for the public one."""
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    env = {item["name"]: item.get("value") for item in container.get("env") or ()}
+    return env.get("HF_ENDPOINT") or ""
+
+
 def raw_result(job: Body, pods_of_job: Sequence[Body]) -> str | None:
     """Returns the last termination message of the Job's pods, or what was kept of it on the Job."""
     for pod in reversed(pods_of_job):

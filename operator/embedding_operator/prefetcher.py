@@ -10,6 +10,7 @@ from embedding_operator import caching, naming, prefetch
 from embedding_operator.api import Body, EmbeddingModel, Key
 from embedding_operator.errors import ApiError, ForbiddenError
 from embedding_operator.fields import parse_quantity
+from embedding_operator.line import WAITING, Line
 from embedding_operator.observed import JOB, Observed, annotation, is_true, timestamp
 from embedding_operator.pods import UNSCHEDULABLE
 from embedding_operator.ports import Cluster
@@ -42,16 +43,22 @@ class Prefetcher:
     """Follows the prefetch Jobs of all resources. Keeps the last progress read, to read each log rarely."""
 
     def __init__(
-        self, cluster: Cluster, runtime: Runtime, jitter: Callable[[float], float] = lambda seconds: seconds
+        self,
+        cluster: Cluster,
+        runtime: Runtime,
+        line: Line,
+        jitter: Callable[[float], float] = lambda seconds: seconds,
     ) -> None:
         self._cluster = cluster
         self._runtime = runtime
+        self._line = line
         self._jitter = jitter
         self._progress: dict[Key, tuple[str, datetime, Progress | None]] = {}
 
     def forget(self, key: Key) -> None:
         """Drops what is kept for a resource that is gone."""
         self._progress.pop(key, None)
+        self._line.leave(key)
 
     async def step(
         self, seen: Observed, state: State, writer: Writer, now: datetime, commit: str | None = None
@@ -60,7 +67,15 @@ class Prefetcher:
 
         commit is what this source was resolved to before, None where nobody knows.
         """
-        make = partial(self._make, seen.em, writer, commit)
+        step = await self._step(seen, state, writer, now, commit)
+        if not isinstance(step.state, Pending) or step.state.reason != WAITING:
+            self._line.leave(seen.em.key)
+        return step
+
+    async def _step(
+        self, seen: Observed, state: State, writer: Writer, now: datetime, commit: str | None
+    ) -> Step:
+        make = partial(self._make, seen.em, writer, now, commit)
         job = seen.jobs.get(naming.job(seen.em))
         if job is not None and "deletionTimestamp" in job["metadata"]:
             return Step(state)
@@ -87,13 +102,40 @@ class Prefetcher:
         await self._keep(seen, job, writer)
         if state.failure.permanent:
             return Step(state)
+        if state.failure.retry_after:
+            until = state.at + timedelta(seconds=state.failure.retry_after)
+            self._line.pause(seen.em.key, prefetch.hub(job), until)
         wait = (caching.retry_at(state) - now).total_seconds()
         if wait > 0:
             return Step(state, look_again=wait)
         return await make(job, attempt=state.attempt + 1)
 
     async def _make(
-        self, em: EmbeddingModel, writer: Writer, commit: str | None, old: Body | None, *, attempt: int
+        self,
+        em: EmbeddingModel,
+        writer: Writer,
+        now: datetime,
+        commit: str | None,
+        old: Body | None,
+        *,
+        attempt: int,
+    ) -> Step:
+        wait = self._line.ask(em.key, cache.hub(em, self._runtime), now)
+        if wait is not None:
+            return Step(Pending(wait.reason, wait.message), look_again=wait.seconds)
+        try:
+            return await self._make_now(em, writer, now, commit, old, attempt)
+        finally:
+            self._line.given_up(em.key)  # nothing where it was made
+
+    async def _make_now(
+        self,
+        em: EmbeddingModel,
+        writer: Writer,
+        now: datetime,
+        commit: str | None,
+        old: Body | None,
+        attempt: int,
     ) -> Step:
         hosts, missing = await self._hosts(em)
         if missing is not None:
@@ -104,7 +146,8 @@ class Prefetcher:
                 return Step(Missing())  # the watches lag: its event is under way
         if old is not None:
             await writer.delete(old)
-        await writer.create(cache.job(em, self._runtime, commit=commit, attempt=attempt, hosts=hosts))
+        made = await writer.create(cache.job(em, self._runtime, commit=commit, attempt=attempt, hosts=hosts))
+        self._line.made(em.key, made, now)
         return Step(Missing())
 
     async def _reconsider(self, em: EmbeddingModel, state: Pending, job: Body, make: _Make) -> Step:

@@ -23,6 +23,7 @@ from embedding_operator.errors import (
     OwnerGoneError,
     RejectedError,
 )
+from embedding_operator.line import Line
 from embedding_operator.observed import BUDGET, DEPLOYMENT, SERVICE, Observed
 from embedding_operator.ports import Cache, Cluster
 from embedding_operator.prefetch import Done
@@ -43,7 +44,7 @@ BLOCKED_SECONDS = 20.0
 
 _CALM = frozenset({
     "Pending", "Resolving", "Downloading", "Inspecting", "Caching", "RollingOut", "Starting", "Switching",
-    "NotReady", "WaitingForCache", "ScaledToZero", "Suspended", "WaitingForRemoval",
+    "NotReady", "WaitingForCache", "ScaledToZero", "Suspended", "WaitingForRemoval", "Waiting", "HeldBack",
 })  # fmt: skip
 """Reasons for not being ready that are no cause for a warning."""
 
@@ -66,13 +67,15 @@ class Reconciler:
         runtime: Runtime,
         clock: Callable[[], datetime],
         jitter: Callable[[float], float] = lambda seconds: seconds,
+        *,
+        prefetches: int = 4,
     ) -> None:
         self._cluster = cluster
         self._cache = cache
         self._runtime = runtime
         self._clock = clock
         self._jitter = jitter
-        self._prefetcher = Prefetcher(cluster, runtime, jitter)
+        self._prefetcher = Prefetcher(cluster, runtime, Line(cache.jobs, prefetches), jitter)
         self._announced: dict[Key, tuple[str, str]] = {}
 
     async def __call__(self, key: Key, *, fresh: bool = False) -> Outcome:

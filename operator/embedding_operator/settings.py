@@ -31,6 +31,9 @@ class Settings(BaseSettings):
     reconcile_workers: int = Field(
         default=4, ge=1, le=64, description="Resources that are worked on at the same time."
     )
+    max_concurrent_prefetches: int = Field(
+        default=4, ge=1, le=1000, description="Models that are fetched at the same time, by a Job each."
+    )
     resync_seconds: float = Field(
         default=300,
         ge=10,

@@ -41,10 +41,10 @@ class Writer:
             desired | {"metadata": desired["metadata"] | address}, manager=naming.FIELD_MANAGER
         )
 
-    async def create(self, desired: dict[str, Any]) -> None:
-        """Applies an object whose name is known to be free, or has just been freed."""
+    async def create(self, desired: dict[str, Any]) -> Body:
+        """Applies an object whose name is known to be free, or has just been freed. Returns what is there."""
         await self._check_owner()
-        await self._cluster.apply(desired, manager=naming.FIELD_MANAGER)
+        return await self._cluster.apply(desired, manager=naming.FIELD_MANAGER)
 
     async def record(self, seen: Body, annotation: str, text: str) -> None:
         """Writes one annotation on an object whose other fields are not sent again."""

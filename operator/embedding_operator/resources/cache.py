@@ -8,8 +8,8 @@ from embedding_operator.api import EmbeddingModel
 from embedding_operator.resources import pod
 from embedding_operator.resources.meta import Runtime, metadata
 
-PERMANENT_FAILURE = 3
-"""Exit code of a prefetch that no retry can mend (the runtime's contract)."""
+PERMANENT_FAILURE, TRANSIENT_FAILURE = 3, 4
+"""Exit codes of a prefetch that has told why (the runtime's contract): no retry can mend the first."""
 
 PREFETCH_RETRY_SECONDS = 300
 """How long a prefetch tries again by itself before its pod counts as failed."""
@@ -29,6 +29,11 @@ def claim(em: EmbeddingModel, size: str) -> dict[str, Any]:
         "metadata": metadata(em, naming.claim(em), "cache"),
         "spec": spec,
     }
+
+
+def hub(em: EmbeddingModel, runtime: Runtime) -> str:
+    """Returns the address of the hub that the model is fetched from, empty for the public one."""
+    return em.source.hub.endpoint or runtime.hf_endpoint
 
 
 def job(
@@ -59,7 +64,7 @@ def job(
                 "MODEL_TASK": em.source.task,
                 "MODEL_FILE": em.source.file,
                 "HF_HOME": pod.MODELS,
-                "HF_ENDPOINT": runtime.hf_endpoint or None,
+                "HF_ENDPOINT": hub(em, runtime) or None,
                 "TERMINATION_MESSAGE_PATH": pod.TERMINATION_LOG,
                 "PREFETCH_RETRY_SECONDS": str(PREFETCH_RETRY_SECONDS),
                 "TMPDIR": "/tmp",  # noqa: S108 - a path in the container
@@ -90,12 +95,13 @@ def job(
             "backoffLimit": 6,
             "podFailurePolicy": {
                 "rules": [
+                    # whether and when to try again is then decided by what it told, such as a Retry-After
                     {
                         "action": "FailJob",
                         "onExitCodes": {
                             "containerName": naming.PREFETCH_CONTAINER,
                             "operator": "In",
-                            "values": [PERMANENT_FAILURE],
+                            "values": [PERMANENT_FAILURE, TRANSIENT_FAILURE],
                         },
                     },
                     # an eviction or a drain is no failure of the prefetch

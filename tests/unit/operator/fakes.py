@@ -218,6 +218,12 @@ class FakeCache:
             for kind, bodies in self.cluster._shown(key).items()
         }
 
+    def jobs(self) -> list[Body]:
+        skipped = self.cluster.hidden | self.cluster.buried
+        return [
+            copy.deepcopy(job) for job in self.cluster.all("Job") if job["metadata"]["uid"] not in skipped
+        ]
+
     def bury(self, uids: Collection[str]) -> None:
         self.cluster.bury(uids)
 

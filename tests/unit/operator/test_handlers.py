@@ -60,6 +60,12 @@ def test_what_was_buried_is_not_shown_again() -> None:
     assert [job["metadata"]["uid"] for job in found.children(KEY)["Job"]] == ["c"]
 
 
+def test_jobs_of_all_resources_are_told() -> None:
+    found = cache(Job=Index(minilm=[body("a")], other=[body("b"), body("c")]))
+    found.bury({"b"})
+    assert [job["metadata"]["uid"] for job in found.jobs()] == ["a", "c"]
+
+
 def test_a_repeated_list_is_noticed_once_and_a_first_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handlers, "AFTER_LIST_SECONDS", 0.0)
 

@@ -42,7 +42,7 @@ class World:
 
     @property
     def em(self) -> dict[str, Any]:
-        return self.cluster.find(api.KIND)
+        return self.cluster.find(api.KIND, KEY.name)
 
     def condition(self, kind: str) -> tuple[str, str, str]:
         for item in self.em["status"]["conditions"]:
