@@ -107,10 +107,30 @@ class Server:
 
 
 @dataclass(frozen=True)
+class Scheduling:
+    """spec.scheduling: where the pods and the Job run. Its parts are as in a Pod."""
+
+    node_selector: Mapping[str, str]
+    tolerations: tuple[Body, ...]
+    affinity: Body | None
+    spread: tuple[Body, ...] | None
+    priority_class: str | None
+
+
+@dataclass(frozen=True)
+class ServiceSpec:
+    """spec.service: the Service in front of the pods."""
+
+    type: str
+    port: int
+    annotations: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class EmbeddingModel:
     """One resource. body is the object that it was read from, for its status and managedFields.
 
-    env are further variables of the serving container, as in a Pod.
+    env are further variables of the serving container, as in a Pod; pull_secrets are names of Secrets.
     """
 
     key: Key
@@ -125,6 +145,9 @@ class EmbeddingModel:
     suspended: bool
     server: Server
     env: tuple[Body, ...]
+    scheduling: Scheduling
+    pull_secrets: tuple[str, ...]
+    service: ServiceSpec
     resources: Body | None
     image: str | None
     body: Body
@@ -176,6 +199,9 @@ def parse(body: Body) -> EmbeddingModel:
         suspended=spec.get("suspend", False),
         server=_server(spec.get("server") or {}),
         env=tuple(spec.get("env") or ()),
+        scheduling=_scheduling(spec.get("scheduling") or {}),
+        pull_secrets=tuple(secret["name"] for secret in spec.get("imagePullSecrets") or ()),
+        service=_service(spec.get("service") or {}),
         resources=spec.get("resources"),
         image=spec.get("image"),
         body=body,
@@ -233,4 +259,21 @@ def _server(server: Body) -> Server:
         drain_delay=server.get("drainDelaySeconds", 5),
         shutdown_timeout=server.get("shutdownTimeoutSeconds", 30),
         api_key=_key_ref(server.get("apiKeySecretRef")),
+    )
+
+
+def _scheduling(scheduling: Body) -> Scheduling:
+    spread = scheduling.get("topologySpreadConstraints")
+    return Scheduling(
+        node_selector=scheduling.get("nodeSelector") or {},
+        tolerations=tuple(scheduling.get("tolerations") or ()),
+        affinity=scheduling.get("affinity") or None,
+        spread=None if spread is None else tuple(spread),
+        priority_class=scheduling.get("priorityClassName"),
+    )
+
+
+def _service(service: Body) -> ServiceSpec:
+    return ServiceSpec(
+        service.get("type", "ClusterIP"), service.get("port", 80), service.get("annotations") or {}
     )

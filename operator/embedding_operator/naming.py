@@ -1,6 +1,7 @@
 """Names, labels and annotations of everything that the operator makes. Pure functions of the resource."""
 
 import hashlib
+import json
 
 from embedding_operator.api import GROUP, EmbeddingModel, Key
 
@@ -30,6 +31,18 @@ SIZE_ANNOTATION = f"{GROUP}/cache-size"
 
 PAUSED_ANNOTATION = f"{GROUP}/paused"
 """On a resource, by its user: "true" stops every write of the operator but that of the status."""
+
+RETRY_ANNOTATION = f"{GROUP}/retry-rollout"
+"""On a resource, by its user: another value tries a template again that was rolled back."""
+
+TEMPLATE_ANNOTATION = f"{GROUP}/template"
+"""On a Deployment: the digest of the pod template that it was given."""
+
+FAILURE_ANNOTATION = f"{GROUP}/failure"
+"""On a ControllerRevision: why its template did not become ready, as JSON; absent where it did."""
+
+PLACEMENT_ANNOTATION = f"{GROUP}/placement"
+"""On a Job: digest of the spec's rules about where it may run, since a Job's template cannot be changed."""
 
 CHILD_SELECTOR = f"{MANAGED_BY_LABEL}={FIELD_MANAGER}"
 """Label selector of every child; watches are filtered by it in the API server."""
@@ -76,7 +89,8 @@ def claim(em: EmbeddingModel) -> str:
     """Returns the claim's name: one per source and revision, and per place where it has to be.
 
     What cannot be changed on a claim (class, access mode) and what decides where it is bound (the nodes
-    with the GPU) is part of the hash, so that a change means a new claim beside the one in use.
+    with the GPU, or with certain labels) is part of the hash, so that a change means a new claim beside the
+    one in use.
     """
     parts = (
         em.source.id,
@@ -85,8 +99,17 @@ def claim(em: EmbeddingModel) -> str:
         em.cache.storage_class or "",
         em.cache.access_mode,
         em.gpu.resource_name if em.gpu else "",
+        *_nodes(em),
     )
     return f"{em.name}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:8]}"
+
+
+def _nodes(em: EmbeddingModel) -> list[str]:
+    """Returns the rules that keep pods off nodes for good, as text; nothing where there are none."""
+    given = em.scheduling
+    nodes = (given.affinity or {}).get("nodeAffinity") or {}
+    required = nodes.get("requiredDuringSchedulingIgnoredDuringExecution")
+    return [json.dumps(rule, sort_keys=True) for rule in (given.node_selector, required) if rule]
 
 
 def job(em: EmbeddingModel) -> str:
@@ -99,6 +122,12 @@ def deployment(em: EmbeddingModel, fingerprint: str) -> str:
     return f"{em.name}-{short(fingerprint)}"
 
 
+def revision(deployment: str, digest: str) -> str:
+    """Returns the name of the ControllerRevision that keeps a Deployment's pod template."""
+    return f"{deployment}-{digest}"
+
+
 def url(em: EmbeddingModel) -> str:
     """Returns where applications in the cluster reach the model."""
-    return f"http://{em.name}.{em.namespace}.svc"
+    port = "" if em.service.port == 80 else f":{em.service.port}"
+    return f"http://{em.name}.{em.namespace}.svc{port}"

@@ -211,7 +211,8 @@ class Prefetcher:
             return False
         if isinstance(state, Failed) and state.failure.reason == "DiskFull" and _grown(seen.em, job, claim):
             return True
-        return _work(job) != _work(cache.job(seen.em, self._runtime, commit=commit))
+        wanted = cache.job(seen.em, self._runtime, commit=commit)
+        return _work(job) != _work(wanted) or _placed(job) != _placed(wanted)
 
 
 def filled(seen: Observed, deployment: Body | None) -> bool:
@@ -238,6 +239,10 @@ def _created(body: Body) -> datetime:
 def _template(job: Body) -> Body:
     found: Body = job["spec"]["template"]["spec"]
     return found
+
+
+def _placed(job: Body) -> str | None:
+    return annotation(job, naming.PLACEMENT_ANNOTATION)
 
 
 def _work(job: Body) -> dict[str, Any]:

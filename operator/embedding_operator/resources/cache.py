@@ -5,7 +5,7 @@ from typing import Any
 
 from embedding_operator import naming
 from embedding_operator.api import EmbeddingModel
-from embedding_operator.resources import pod
+from embedding_operator.resources import pod, scheduling
 from embedding_operator.resources.meta import Runtime, metadata
 
 PERMANENT_FAILURE, TRANSIENT_FAILURE = 3, 4
@@ -78,10 +78,7 @@ def job(
         container, claim=naming.claim(em), read_only=False, scratch="1Gi", grace_seconds=10
     )
     template["restartPolicy"] = "Never"
-    if em.gpu:
-        template["tolerations"] = pod.tolerations(em.gpu)
-    if hosts is not None:
-        template["affinity"] = _affinity(hosts)
+    template |= scheduling.placement(em, hosts)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -89,7 +86,11 @@ def job(
             em,
             naming.job(em),
             "prefetch",
-            annotations={naming.ATTEMPT_ANNOTATION: str(attempt), naming.SIZE_ANNOTATION: em.cache.size},
+            annotations={
+                naming.ATTEMPT_ANNOTATION: str(attempt),
+                naming.SIZE_ANNOTATION: em.cache.size,
+                naming.PLACEMENT_ANNOTATION: scheduling.digest(em),
+            },
         ),
         "spec": {
             "backoffLimit": 6,
@@ -113,20 +114,4 @@ def job(
             },
             "template": {"metadata": {"labels": naming.labels(em.name, "prefetch")}, "spec": template},
         },
-    }
-
-
-def _affinity(hosts: Sequence[str]) -> dict[str, Any]:
-    return {
-        "nodeAffinity": {
-            "requiredDuringSchedulingIgnoredDuringExecution": {
-                "nodeSelectorTerms": [
-                    {
-                        "matchExpressions": [
-                            {"key": "kubernetes.io/hostname", "operator": "In", "values": sorted(hosts)}
-                        ]
-                    }
-                ]
-            }
-        }
     }

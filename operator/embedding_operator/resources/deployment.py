@@ -5,7 +5,7 @@ from typing import Any
 from embedding_operator import naming
 from embedding_operator.api import Body, EmbeddingModel
 from embedding_operator.facts import Facts
-from embedding_operator.resources import pod
+from embedding_operator.resources import pod, scheduling
 from embedding_operator.resources.meta import Runtime, metadata
 
 PORT = 8090
@@ -76,18 +76,11 @@ def _pod(em: EmbeddingModel, facts: Facts, runtime: Runtime, selector: dict[str,
                 }
             },
         )
-    spec["topologySpreadConstraints"] = [
-        {
-            "maxSkew": 1,
-            "topologyKey": "kubernetes.io/hostname",
-            "whenUnsatisfiable": "ScheduleAnyway",
-            "labelSelector": {"matchLabels": selector},
-        }
-    ]
-    if em.gpu:
-        spec["tolerations"] = pod.tolerations(em.gpu)
-        if em.gpu.runtime_class is not None:
-            spec["runtimeClassName"] = em.gpu.runtime_class
+    spec |= scheduling.placement(em)
+    if constraints := scheduling.spread(em, selector):
+        spec["topologySpreadConstraints"] = constraints
+    if em.gpu and em.gpu.runtime_class is not None:
+        spec["runtimeClassName"] = em.gpu.runtime_class
     return spec
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from embedding_operator.api import Gpu
-
 UID = 65532
 """User and group of both images."""
 
@@ -66,8 +64,3 @@ def mount(spec: dict[str, Any], *, name: str, path: str, source: dict[str, Any])
 def env(values: Mapping[str, str | int | None]) -> list[dict[str, Any]]:
     """Returns a container's environment; None leaves a variable out."""
     return [{"name": name, "value": str(value)} for name, value in values.items() if value is not None]
-
-
-def tolerations(gpu: Gpu) -> list[dict[str, str]]:
-    """Returns what lets a pod onto nodes that keep others away with a taint named like the resource."""
-    return [{"key": gpu.resource_name, "operator": "Exists"}]

@@ -8,14 +8,14 @@ from embedding_operator.resources.meta import metadata
 
 
 def service(em: EmbeddingModel, fingerprint: str) -> dict[str, Any]:
-    """Returns the Service, named like the resource, that sends port 80 to the pods of this fingerprint."""
+    """Returns the Service, named like the resource, that sends its port to the pods of this fingerprint."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(em, em.name, "serving"),
+        "metadata": metadata(em, em.name, "serving", annotations=dict(em.service.annotations)),
         "spec": {
-            "type": "ClusterIP",
+            "type": em.service.type,
             "selector": naming.selector(em.name, fingerprint),
-            "ports": [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}],
+            "ports": [{"name": "http", "port": em.service.port, "targetPort": "http", "protocol": "TCP"}],
         },
     }

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from embedding_operator import naming
 from embedding_operator.resources import cache
 from embedding_operator.resources.deployment import deployment
 from embedding_operator.resources.disruption import budget
@@ -40,6 +41,25 @@ SERVER = samples.model(
         {"name": "OTEL_RESOURCE_ATTRIBUTES", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
     ],
 )  # fmt: skip
+ZONES = [{"matchExpressions": [{"key": "zone", "operator": "In", "values": [zone]}]} for zone in ("x", "y")]
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+PLACED = samples.model(
+    "placed",
+    scheduling={
+        "nodeSelector": {"pool": "inference"},
+        "tolerations": [
+            {"key": "dedicated", "operator": "Equal", "value": "inference", "effect": "NoSchedule"}
+        ],
+        "affinity": {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": ZONES}}},
+        "topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule"}
+        ],
+        "priorityClassName": "high",
+    },
+    imagePullSecrets=[{"name": "registry"}],
+    service={"type": "LoadBalancer", "port": 8080, "annotations": {"example.com/internal": "true"}},
+    gpu=samples.GPU,
+)
 RERANKER = samples.model(
     "reranker", model={"id": "cross-encoder/ms-marco-MiniLM-L6-v2"}, image="mine:1", replicas=1
 )
@@ -55,6 +75,9 @@ OBJECTS = {
         RERANKER, samples.facts(RERANKER, task="rerank", dimensions=None), samples.RUNTIME
     ),
     "deployment-server": deployment(SERVER, samples.facts(SERVER), samples.RUNTIME),
+    "deployment-placed": deployment(PLACED, samples.facts(PLACED), samples.RUNTIME),
+    "job-placed": cache.job(PLACED, samples.RUNTIME, hosts=["a"]),
+    "service-placed": service(PLACED, samples.FINGERPRINT),
     "service": service(CPU, samples.FINGERPRINT),
     "budget": budget(CPU, samples.FINGERPRINT),
 }
@@ -111,6 +134,41 @@ def test_serving_pods_mount_the_cache_read_only_and_go_nowhere() -> None:
 def test_pods_get_ten_seconds_more_than_the_server_takes_to_shut_down() -> None:
     pods = [OBJECTS[name]["spec"]["template"]["spec"] for name in ("deployment", "deployment-server")]
     assert [pod["terminationGracePeriodSeconds"] for pod in pods] == [40, 100]
+
+
+def test_the_job_runs_under_the_rules_of_the_pods() -> None:
+    em = samples.model(**{k: v for k, v in PLACED.body["spec"].items() if k != "gpu"})
+    fields = ("nodeSelector", "tolerations", "affinity", "priorityClassName", "imagePullSecrets")
+    pods, job = (
+        body["spec"]["template"]["spec"]
+        for body in (deployment(em, samples.facts(em), samples.RUNTIME), cache.job(em, samples.RUNTIME))
+    )
+    assert {field: pods[field] for field in fields} == {field: job[field] for field in fields}
+
+
+def test_hosts_narrow_every_alternative_of_the_spec() -> None:
+    affinity = OBJECTS["job-placed"]["spec"]["template"]["spec"]["affinity"]["nodeAffinity"][REQUIRED]
+    assert [
+        [(rule["key"], rule["values"]) for rule in term["matchExpressions"]]
+        for term in affinity["nodeSelectorTerms"]
+    ] == [[("zone", [zone]), ("kubernetes.io/hostname", ["a"])] for zone in ("x", "y")]
+
+
+def test_other_nodes_mean_another_claim_and_tolerations_do_not() -> None:
+    moved = samples.model(scheduling={"nodeSelector": {"pool": "inference"}})
+    tolerant = samples.model(scheduling={"tolerations": [{"operator": "Exists"}]})
+    assert naming.claim(moved) != naming.claim(CPU) == naming.claim(tolerant)
+
+
+def test_an_empty_list_leaves_the_spread_to_the_cluster() -> None:
+    em = samples.model(scheduling={"topologySpreadConstraints": []})
+    body = deployment(em, samples.facts(em), samples.RUNTIME)
+    assert "topologySpreadConstraints" not in body["spec"]["template"]["spec"]
+
+
+def test_the_url_tells_a_port_that_is_not_the_usual_one() -> None:
+    assert naming.url(CPU) == "http://minilm.default.svc"
+    assert naming.url(PLACED) == "http://placed.default.svc:8080"
 
 
 def test_a_variable_that_the_operator_sets_is_not_set_twice() -> None:

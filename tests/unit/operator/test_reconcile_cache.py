@@ -49,6 +49,18 @@ def test_a_changed_spec_starts_over() -> None:
     assert world.ready() == ("False", "Pending")
 
 
+def test_a_job_that_may_not_run_where_it_has_to_is_made_again_under_the_new_rules() -> None:
+    world = World()
+    world.reconcile()
+    before = world.job()["metadata"]["uid"]
+    world.change(scheduling={"tolerations": [{"key": "dedicated", "operator": "Exists"}]})
+    world.settle()
+    assert world.job()["metadata"]["uid"] != before
+    assert world.job()["spec"]["template"]["spec"]["tolerations"] == [
+        {"key": "dedicated", "operator": "Exists"}
+    ]
+
+
 def test_a_transient_failure_is_repeated_with_growing_pauses() -> None:
     world = World()
     world.reconcile()

@@ -1,0 +1,63 @@
+"""Where pods may run: what the serving pods and the Job that fills their claim have in common.
+
+The Job follows the pods' rules, since a claim on node-local storage is bound to the node that the Job ran on.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from embedding_operator.api import Body, EmbeddingModel
+
+HOSTNAME = "kubernetes.io/hostname"
+
+
+def placement(em: EmbeddingModel, hosts: Sequence[str] | None = None) -> dict[str, Any]:
+    """Returns the fields of a pod's spec that say where it may run, and with what its image is pulled.
+
+    hosts are the nodes (kubernetes.io/hostname) that it has to run on beside what the spec says, None any.
+    """
+    given = em.scheduling
+    found: dict[str, Any] = {
+        "nodeSelector": dict(given.node_selector),
+        "tolerations": _tolerations(em),
+        "affinity": dict(given.affinity or {}),
+        "priorityClassName": given.priority_class,
+        "imagePullSecrets": [{"name": name} for name in em.pull_secrets],
+    }
+    if hosts is not None:
+        found["affinity"] = _on(hosts, found["affinity"])
+    return {name: value for name, value in found.items() if value}
+
+
+def digest(em: EmbeddingModel) -> str:
+    """Returns 8 hex digits that tell one placement by the spec from another."""
+    return hashlib.sha256(json.dumps(placement(em), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def spread(em: EmbeddingModel, selector: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Returns how the pods with these labels are spread: as the spec says, else over the nodes."""
+    given = em.scheduling.spread
+    if given is None:
+        given = ({"maxSkew": 1, "topologyKey": HOSTNAME, "whenUnsatisfiable": "ScheduleAnyway"},)
+    return [{**item, "labelSelector": {"matchLabels": dict(selector)}} for item in given]
+
+
+def _tolerations(em: EmbeddingModel) -> list[dict[str, Any]]:
+    """The spec's, and what lets a pod onto nodes that keep others away with a taint named like the GPU."""
+    gpu = [{"key": em.gpu.resource_name, "operator": "Exists"}] if em.gpu else []
+    return [*gpu, *(dict(item) for item in em.scheduling.tolerations if dict(item) not in gpu)]
+
+
+def _on(hosts: Sequence[str], affinity: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the affinity with the hosts as a further condition of every alternative that it allows."""
+    host = {"key": HOSTNAME, "operator": "In", "values": sorted(hosts)}
+    nodes = dict(affinity.get("nodeAffinity") or {})
+    required = nodes.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    alternatives: Sequence[Body] = required.get("nodeSelectorTerms") or ({},)
+    terms = [
+        {**term, "matchExpressions": [*(term.get("matchExpressions") or ()), host]} for term in alternatives
+    ]
+    nodes["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": terms}
+    return {**affinity, "nodeAffinity": nodes}
