@@ -6,7 +6,16 @@ from datetime import datetime, timedelta
 from embedding_operator import naming
 from embedding_operator.api import EmbeddingModel
 from embedding_operator.facts import Facts, Failure
-from embedding_operator.prefetch import Done, Failed, Pending, Progress, Retrying, Running, State
+from embedding_operator.prefetch import (
+    UNMOUNTED,
+    Done,
+    Failed,
+    Pending,
+    Progress,
+    Retrying,
+    Running,
+    State,
+)
 
 FIRST_RETRY = timedelta(seconds=60)
 LONGEST_RETRY = timedelta(minutes=10)
@@ -58,7 +67,7 @@ def cached(em: EmbeddingModel, state: State, progress: Progress | None, known: F
             again = "" if failure.permanent else " It is tried again within minutes."
             return Cached(False, failure.reason, f"{_words(em, failure)}{again}", "Waiting")
         case Pending(reason, message):
-            return Cached(False, reason, message, "Pending")
+            return Cached(False, *_pending(em, reason, message), "Pending")
         case Running():
             return _running(em, progress)
         case _:
@@ -72,6 +81,18 @@ def _known(em: EmbeddingModel, state: State, known: Facts) -> Cached:
         return Cached(True, "CheckFailed", words, "Cached", count, count)
     words = f"{held}; the prefetch Job was removed and looks at it again"
     return Cached(True, "Checking", words, "Cached", count, count)
+
+
+def _pending(em: EmbeddingModel, reason: str, message: str) -> tuple[str, str]:
+    """Returns reason and message; a Secret or ConfigMap that the spec names and nobody made by its name."""
+    token, bundle = em.source.hub.token, em.source.hub.ca_bundle
+    if reason == "CreateContainerConfigError" and token and token.name in message:
+        what = f"Secret {token.name} with key {token.key}, which {_HUB}.tokenSecretRef names"
+        return "MissingSecret", f"the Job waits for {what}, in namespace {em.namespace}: {message}"
+    if reason == UNMOUNTED and bundle and naming.CERTIFICATES_VOLUME in message:
+        what = f"ConfigMap {bundle.name} with key {bundle.key}, which {_HUB}.caBundleRef names"
+        return "MissingConfigMap", f"the Job waits for {what}, in namespace {em.namespace}: {message}"
+    return reason, message
 
 
 def _running(em: EmbeddingModel, progress: Progress | None) -> Cached:

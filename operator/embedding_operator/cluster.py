@@ -26,6 +26,7 @@ PAGE = 500
 _LOG_BYTES, _LOG_LINES = 4096, 20
 _EVENT_MESSAGE = 1024
 """Longest message of an Event, in characters (the API's own limit)."""
+_MOUNT_FAILURES = ("FailedMount", "FailedAttachVolume")
 _ERRORS = {
     400: RejectedError,
     403: ForbiddenError,
@@ -143,6 +144,17 @@ class KubernetesCluster:
         except (NotFoundError, RejectedError):
             return ""  # not started yet, or gone
         return text.decode(errors="replace")
+
+    async def mount_failure(self, namespace: str, pod: str) -> str:
+        """See ports.Cluster."""
+        query = {
+            "fieldSelector": f"involvedObject.kind=Pod,involvedObject.name={pod},type=Warning",
+            "limit": str(PAGE),
+        }
+        answer = await self._json("GET", _path("Event", namespace), "Event", query=query)
+        failures = [item for item in answer.get("items") or () if item.get("reason") in _MOUNT_FAILURES]
+        last: Body = max(failures, key=lambda item: item.get("lastTimestamp") or "", default={})
+        return str(last.get("message") or "")
 
     async def hosts_offering(self, resource: str, count: int) -> list[str]:
         """See ports.Cluster."""

@@ -47,6 +47,9 @@ PLACEMENT_ANNOTATION = f"{GROUP}/placement"
 CHILD_SELECTOR = f"{MANAGED_BY_LABEL}={FIELD_MANAGER}"
 """Label selector of every child; watches are filtered by it in the API server."""
 
+CERTIFICATES_VOLUME = "hub-certificates"
+"""The Job's volume with the certificates that the hub's own is checked against."""
+
 CONTAINER = "server"
 PREFETCH_CONTAINER = "prefetch"
 

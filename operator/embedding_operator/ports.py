@@ -33,6 +33,9 @@ class Cluster(Protocol):
     async def log_tail(self, namespace: str, pod: str, container: str) -> str:
         """Returns the last lines of a container's log, at most 4 KiB; empty where there is none yet."""
 
+    async def mount_failure(self, namespace: str, pod: str) -> str:
+        """Returns what the kubelet last said of a volume that it cannot mount; empty where nothing."""
+
     async def hosts_offering(self, resource: str, count: int) -> list[str]:
         """Returns kubernetes.io/hostname of schedulable nodes with at least count of an extended resource."""
 

@@ -17,6 +17,8 @@ from embedding_operator.facts import Facts, Failure, Request
 from embedding_operator.naming import ATTEMPT_ANNOTATION, PREFETCH_CONTAINER, RESULT_ANNOTATION
 from embedding_operator.observed import annotation, condition, is_true, timestamp
 
+STARTING, UNMOUNTED = "Pending", "FailedMount"
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -103,7 +105,7 @@ def state(job: Body | None, pods_of_job: Sequence[Body]) -> State:
         return Retrying(result)
     if pods_of_job and (_phase(pods_of_job[-1]) == "Failed" or _terminated(pods_of_job[-1])):
         return Retrying(_without_words(job, pods_of_job))
-    return Pending("Pending", "the prefetch Job waits for its pod")
+    return Pending(STARTING, "the prefetch Job waits for its pod")
 
 
 def request(job: Body) -> Request:
@@ -172,7 +174,7 @@ def _live(pod: Body) -> State:
     problem = pods.diagnosis(pod, PREFETCH_CONTAINER)
     if problem is None or problem.reason in (pods.NOT_READY,) or _runs(pod):
         return Running(pod["metadata"]["name"])
-    reason = "Pending" if problem.reason == pods.STARTING else problem.reason
+    reason = STARTING if problem.reason == pods.STARTING else problem.reason
     return Pending(reason, f"prefetch pod {pod['metadata']['name']}: {problem.message}")
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
-from embedding_operator import caching, naming, prefetch
+from embedding_operator import caching, naming, pods, prefetch
 from embedding_operator.api import Body, EmbeddingModel, Key
 from embedding_operator.errors import ApiError, ForbiddenError
 from embedding_operator.fields import parse_quantity
@@ -15,7 +15,7 @@ from embedding_operator.observed import JOB, Observed, annotation, is_true, time
 from embedding_operator.pods import UNSCHEDULABLE
 from embedding_operator.ports import Cluster
 from embedding_operator.prefetch import Done, Failed, Lost, Missing, Pending, Progress, Running, State
-from embedding_operator.resources import cache
+from embedding_operator.resources import cache, hub
 from embedding_operator.resources.meta import Runtime
 from embedding_operator.writer import Writer
 
@@ -24,6 +24,9 @@ PROGRESS_INTERVAL = timedelta(seconds=5)
 
 NODES_INTERVAL = 20.0
 """Seconds between two looks for a node with the GPU; jittered to 15..30 by the queue's user."""
+
+SETTING_UP = 10.0
+"""Seconds that a pod may take to be set up before its events are read, and between two looks at them."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ class Prefetcher:
             return await self._failed(seen, state, job, writer, now, make)
         if isinstance(state, Running):
             return await self._follow(seen, state, now)
+        if isinstance(state, Pending) and state.reason == prefetch.STARTING:
+            return await self._look_closer(seen, state, job, now)
         if isinstance(state, Pending) and state.reason == UNSCHEDULABLE and seen.em.gpu:
             return await self._reconsider(seen.em, state, job, make)
         return Step(state)
@@ -120,7 +125,7 @@ class Prefetcher:
         *,
         attempt: int,
     ) -> Step:
-        wait = self._line.ask(em.key, cache.hub(em, self._runtime), now)
+        wait = self._line.ask(em.key, hub.address(em, self._runtime), now)
         if wait is not None:
             return Step(Pending(wait.reason, wait.message), look_again=wait.seconds)
         try:
@@ -160,6 +165,24 @@ class Prefetcher:
         ):
             return await make(job, attempt=1)
         return Step(state, look_again=self._jitter(NODES_INTERVAL))
+
+    async def _look_closer(self, seen: Observed, state: Pending, job: Body, now: datetime) -> Step:
+        """A volume that cannot be mounted is told in events only, not by the pod."""
+        pods_of_job = seen.pods_of(job)
+        if not pods_of_job:
+            return Step(state)
+        pod = pods_of_job[-1]
+        left = SETTING_UP - (now - _created(pod)).total_seconds()
+        if left > 0:
+            return Step(state, look_again=left)
+        name = pod["metadata"]["name"]
+        try:
+            failure = await self._cluster.mount_failure(seen.em.namespace, name)
+        except ApiError:
+            failure = ""  # known a little later
+        if failure:
+            state = Pending(prefetch.UNMOUNTED, f"prefetch pod {name}: {pods.clip(failure)}")
+        return Step(state, look_again=self._jitter(SETTING_UP))
 
     async def _hosts(self, em: EmbeddingModel) -> tuple[list[str] | None, Pending | None]:
         """Returns the nodes that the Job must run on (None: any), or why there is none."""
@@ -250,5 +273,13 @@ def _work(job: Body) -> dict[str, Any]:
     return {
         "image": container["image"],
         "args": container.get("args"),
-        "env": {item["name"]: item.get("value", "") for item in container.get("env") or ()},
+        "env": {
+            item["name"]: item.get("valueFrom") or item.get("value", "")
+            for item in container.get("env") or ()
+        },
+        "certificates": [
+            (volume["configMap"]["name"], volume["configMap"].get("items"))
+            for volume in _template(job).get("volumes") or ()
+            if volume["name"] == naming.CERTIFICATES_VOLUME
+        ],
     }

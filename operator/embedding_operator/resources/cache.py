@@ -5,7 +5,7 @@ from typing import Any
 
 from embedding_operator import naming
 from embedding_operator.api import EmbeddingModel
-from embedding_operator.resources import pod, scheduling
+from embedding_operator.resources import hub, pod, scheduling
 from embedding_operator.resources.meta import Runtime, metadata
 
 PERMANENT_FAILURE, TRANSIENT_FAILURE = 3, 4
@@ -29,11 +29,6 @@ def claim(em: EmbeddingModel, size: str) -> dict[str, Any]:
         "metadata": metadata(em, naming.claim(em), "cache"),
         "spec": spec,
     }
-
-
-def hub(em: EmbeddingModel, runtime: Runtime) -> str:
-    """Returns the address of the hub that the model is fetched from, empty for the public one."""
-    return em.source.hub.endpoint or runtime.hf_endpoint
 
 
 def job(
@@ -64,20 +59,21 @@ def job(
                 "MODEL_TASK": em.source.task,
                 "MODEL_FILE": em.source.file,
                 "HF_HOME": pod.MODELS,
-                "HF_ENDPOINT": hub(em, runtime) or None,
                 "TERMINATION_MESSAGE_PATH": pod.TERMINATION_LOG,
                 "PREFETCH_RETRY_SECONDS": str(PREFETCH_RETRY_SECONDS),
                 "TMPDIR": "/tmp",  # noqa: S108 - a path in the container
                 "LOG_LEVEL": runtime.log_level,
                 "LOG_FORMAT": runtime.log_format,
             }
-        ),
+        )
+        + hub.environment(em, runtime),
         "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}},
     }
     template = pod.pod_spec(
         container, claim=naming.claim(em), read_only=False, scratch="1Gi", grace_seconds=10
     )
     template["restartPolicy"] = "Never"
+    hub.mount_certificates(em, template)
     template |= scheduling.placement(em, hosts)
     return {
         "apiVersion": "batch/v1",

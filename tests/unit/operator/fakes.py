@@ -43,6 +43,7 @@ class FakeCluster:
         self.requests: list[tuple[str, str, str]] = []
         self.events: list[tuple[str, str, bool]] = []
         self.logs: dict[str, str] = {}
+        self.mount_failures: dict[str, str] = {}
         self.hosts: list[str] | ApiError = []
         self.refuse: dict[str, ApiError] = {}
         self.hidden: set[str] = set()  # uids that the watches have not shown yet
@@ -159,6 +160,10 @@ class FakeCluster:
     async def log_tail(self, namespace: str, pod: str, container: str) -> str:
         self.requests.append(("log", "Pod", pod))
         return self.logs.get(pod, "")
+
+    async def mount_failure(self, namespace: str, pod: str) -> str:
+        self.requests.append(("list", "Event", pod))
+        return self.mount_failures.get(pod, "")
 
     async def hosts_offering(self, resource: str, count: int) -> list[str]:
         self.requests.append(("list", "Node", ""))

@@ -64,11 +64,26 @@ RERANKER = samples.model(
     "reranker", model={"id": "cross-encoder/ms-marco-MiniLM-L6-v2"}, image="mine:1", replicas=1
 )
 
+HUB = samples.model(
+    "private",
+    model={
+        "source": {
+            "hub": {
+                "endpoint": "https://hub.internal",
+                "tokenSecretRef": {"name": "hub-token", "key": "token"},
+                "caBundleRef": {"name": "company-ca", "key": "bundle.pem"},
+                "proxy": {"url": "http://proxy.internal:3128", "noProxy": [".cluster.local", "10.0.0.1"]},
+            }
+        }
+    },
+)
+
 OBJECTS = {
     "claim": cache.claim(CPU, "5Gi"),
     "claim-class": cache.claim(GPU, "20Gi"),
     "job": cache.job(CPU, samples.RUNTIME),
     "job-gpu": cache.job(GPU, samples.RUNTIME, attempt=3, hosts=["b", "a"]),
+    "job-hub": cache.job(HUB, samples.RUNTIME),
     "deployment": deployment(CPU, samples.facts(CPU), samples.RUNTIME),
     "deployment-gpu": deployment(GPU, samples.facts(GPU), samples.RUNTIME),
     "deployment-reranker": deployment(

@@ -118,6 +118,36 @@ def test_a_hub_that_does_not_answer_is_told_with_the_way_to_it() -> None:
     assert "spec.model.source.hub.caBundleRef" in found.message
 
 
+BUNDLE = {"source": {"hub": {"caBundleRef": {"name": "company-ca", "key": "ca.crt"}}}}
+NO_SECRET = Pending("CreateContainerConfigError", 'prefetch pod p: secret "hub-token" not found')
+NO_KEY = Pending(
+    "CreateContainerConfigError", "prefetch pod p: couldn't find key token in Secret d/hub-token"
+)
+NO_MAP = Pending(
+    "FailedMount", 'MountVolume.SetUp failed for volume "hub-certificates" : configmap "company-ca" not found'
+)
+NO_DISK = Pending("FailedMount", 'MountVolume.SetUp failed for volume "pvc-1" : timed out')
+
+
+@pytest.mark.parametrize(
+    ("model", "pending", "reason", "words"),
+    [
+        (TOKEN, NO_SECRET, "MissingSecret", "Secret hub-token with key token, which spec.model.source"),
+        (TOKEN, NO_KEY, "MissingSecret", "couldn't find key token"),
+        ({}, NO_SECRET, "CreateContainerConfigError", "not found"),
+        (BUNDLE, NO_MAP, "MissingConfigMap", "ConfigMap company-ca with key ca.crt, which spec.model.source"),
+        (BUNDLE, NO_DISK, "FailedMount", "timed out"),
+        ({}, NO_DISK, "FailedMount", "timed out"),
+    ],
+)  # fmt: skip
+def test_what_the_spec_names_and_nobody_made_is_told_by_its_name(
+    model: dict[str, Any], pending: Pending, reason: str, words: str
+) -> None:
+    found = caching.cached(samples.model(model=model), pending, None, None)
+    assert (found.holds, found.reason, found.stuck) == (False, reason, False)
+    assert words in found.message
+
+
 @pytest.mark.parametrize("failure", [DENIED, Failure("DiskFull", "no space", permanent=True)])
 def test_only_a_permanent_failure_is_stuck(failure: Failure) -> None:
     assert caching.cached(EM, Failed(failure, AT, 1), None, None).stuck

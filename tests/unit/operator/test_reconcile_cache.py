@@ -251,6 +251,55 @@ def test_a_finished_job_is_left_alone_by_an_operator_with_another_image() -> Non
     assert world.job()["metadata"]["uid"] == uid
 
 
+# --- the way to the hub
+
+BUNDLE = {"source": {"hub": {"caBundleRef": {"name": "company-ca", "key": "ca.crt"}}}}
+
+
+def test_a_volume_that_cannot_be_mounted_is_told_from_the_pods_events() -> None:
+    world = World(model=BUNDLE)
+    world.reconcile()
+    pod = world.job_pod(phase="Pending")["metadata"]["name"]
+    assert world.reconcile().look_again == 10
+    assert world.condition("Cached")[1] == "Pending"
+    world.clock.advance(10)
+    world.reconcile()
+    assert world.condition("Cached")[1] == "Pending"  # an image that is being pulled has no such event
+    world.cluster.mount_failures[pod] = (
+        'MountVolume.SetUp failed for volume "hub-certificates" : configmap "company-ca" not found'
+    )
+    assert world.reconcile().look_again == 10
+    assert world.ready() == ("False", "MissingConfigMap")
+    assert "spec.model.source.hub.caBundleRef" in world.condition("Cached")[2]
+
+
+def test_a_missing_secret_is_told_by_its_name_and_another_reference_makes_another_job() -> None:
+    hub = {"tokenSecretRef": {"name": "hub-token", "key": "token"}}
+    world = World(model={"source": {"hub": hub}})
+    world.reconcile()
+    waiting = {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "hub-token" not found'}}
+    world.job_pod(
+        phase="Pending", containerStatuses=samples.container_status(naming.PREFETCH_CONTAINER, waiting)
+    )
+    world.settle()
+    uid = world.job()["metadata"]["uid"]
+    assert world.ready() == ("False", "MissingSecret")
+    assert world.cluster.events[-1][0::2] == ("MissingSecret", True)
+    world.em["spec"]["model"]["source"]["hub"]["tokenSecretRef"]["name"] = "other"
+    world.reconcile()
+    assert world.job()["metadata"]["uid"] != uid
+
+
+def test_another_way_to_the_hub_downloads_nothing_again() -> None:
+    world = World()
+    world.serve()
+    uid = world.job()["metadata"]["uid"]
+    world.em["spec"]["model"]["source"] = BUNDLE["source"]
+    world.settle()
+    assert world.job()["metadata"]["uid"] == uid
+    assert world.ready() == ("True", "Ready")
+
+
 # --- GPU
 
 

@@ -1,0 +1,44 @@
+"""What the prefetch Job is given to reach the hub: address, token, certificates, proxy."""
+
+from typing import Any
+
+from embedding_operator import naming
+from embedding_operator.api import EmbeddingModel
+from embedding_operator.resources import pod
+from embedding_operator.resources.meta import Runtime
+
+CERTIFICATES, BUNDLE = "/etc/embedding-runtime/hub", "ca.crt"
+"""The ConfigMap's folder and the file in it."""
+
+
+def address(em: EmbeddingModel, runtime: Runtime) -> str:
+    """Returns the address of the hub that the model is fetched from, empty for the public one."""
+    return em.source.hub.endpoint or runtime.hf_endpoint
+
+
+def environment(em: EmbeddingModel, runtime: Runtime) -> list[dict[str, Any]]:
+    """Returns the variables of the Job's container. The operator never reads the token."""
+    hub = em.source.hub
+    proxy = hub.proxy.url if hub.proxy else None
+    found = pod.env(
+        {
+            "HF_ENDPOINT": address(em, runtime) or None,
+            "SSL_CERT_FILE": f"{CERTIFICATES}/{BUNDLE}" if hub.ca_bundle else None,
+            "HTTPS_PROXY": proxy,
+            "HTTP_PROXY": proxy,
+            "NO_PROXY": ",".join(hub.proxy.no_proxy) or None if hub.proxy else None,
+        }
+    )
+    if hub.token is not None:
+        ref = {"name": hub.token.name, "key": hub.token.key}
+        found.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": ref}})
+    return found
+
+
+def mount_certificates(em: EmbeddingModel, spec: dict[str, Any]) -> None:
+    """Adds the certificates to a pod, where the spec names some."""
+    bundle = em.source.hub.ca_bundle
+    if bundle is not None:
+        items = [{"key": bundle.key, "path": BUNDLE}]
+        source = {"configMap": {"name": bundle.name, "items": items}}
+        pod.mount(spec, name=naming.CERTIFICATES_VOLUME, path=CERTIFICATES, source=source)
