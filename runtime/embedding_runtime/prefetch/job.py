@@ -39,12 +39,7 @@ _CLASSES = {
 def prefetch(settings: PrefetchSettings) -> int:
     """Fetch, prove, report; the exit code."""
     progress = JsonLines(sys.stdout)
-    wanted = Wanted(
-        settings.model_id,
-        settings.model_revision,
-        task=None if settings.model_task == "auto" else settings.model_task,
-        file=settings.model_file,
-    )
+    wanted = asked(settings)
     # What a branch means is asked now: the resource shall not be served from a commit of some day before.
     access = replace(Access.of(settings), cached_if_down=False)
     try:
@@ -57,6 +52,18 @@ def prefetch(settings: PrefetchSettings) -> int:
         return fail(InternalError(f"{type(error).__name__}: {error}"), settings.termination_message_path)
     _report(success(proven), settings.termination_message_path)
     return 0
+
+
+def asked(settings: PrefetchSettings) -> Wanted:
+    """The model that the variables name, with what MODELS_CONFIG says of it, as the server will have it."""
+    said = Wanted.of(settings.entry) if settings.entry else Wanted(settings.model_id)
+    return replace(
+        said,
+        revision=settings.model_revision,
+        task=None if settings.model_task == "auto" else settings.model_task,
+        file=settings.model_file or said.file,
+        precision="auto" if settings.model_file else said.precision,
+    )
 
 
 def success(proven: Proven) -> dict[str, Any]:

@@ -3,13 +3,14 @@ others.
 """
 
 import os
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 
 from embedding_runtime.settings.environment import HubSettings
-from embedding_runtime.settings.models_file import MODEL_FILE
+from embedding_runtime.settings.models_file import MODEL_FILE, ModelEntry, read_models_file
 from embedding_runtime.settings.serve import ServeSettings
 
 _RETRY = "how long a hub that does not answer is asked again"
@@ -38,6 +39,11 @@ class PrefetchSettings(HubSettings):
         alias="MODEL_FILE",
         description="its ONNX file inside the repository; unset: found",
     )
+    models_config: Path | None = Field(
+        None,
+        alias="MODELS_CONFIG",
+        description="a file as for the server: what it says about this model, but for its revision and task",
+    )
     retry_seconds: float = Field(300, ge=0, le=86_400, alias="PREFETCH_RETRY_SECONDS", description=_RETRY)
     termination_message_path: Path | None = Field(
         None,
@@ -51,6 +57,25 @@ class PrefetchSettings(HubSettings):
         alias="ORT_NUM_THREADS",
         description="threads of the probe; unset: the CPU limit",
     )
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings as the environment and the models' file have them.
+
+        Raises SettingsError with one line per mistake.
+        """
+        settings = super().load()
+        _ = settings.entry
+        return settings
+
+    @cached_property
+    def entry(self) -> ModelEntry | None:
+        """What MODELS_CONFIG says about the model, None where it says nothing.
+
+        Raises SettingsError.
+        """
+        entries = read_models_file(self.models_config) if self.models_config else ()
+        return next((entry for entry in entries if entry.name == self.model_id), None)
 
     @classmethod
     def is_wanted(cls) -> bool:
