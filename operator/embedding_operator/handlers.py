@@ -13,7 +13,7 @@ import structlog
 
 from embedding_operator import api, metrics, naming
 from embedding_operator.api import Body, Key
-from embedding_operator.observed import BUDGET, CLAIM, DEPLOYMENT, JOB, POD, SERVICE
+from embedding_operator.observed import BUDGET, CLAIM, DEPLOYMENT, JOB, POD, REVISION, SERVICE
 from embedding_operator.ports import Children
 
 _WATCHED = {
@@ -21,6 +21,7 @@ _WATCHED = {
     SERVICE: ("v1", "services"),
     POD: ("v1", "pods"),
     DEPLOYMENT: ("apps", "v1", "deployments"),
+    REVISION: ("apps", "v1", "controllerrevisions"),
     JOB: ("batch", "v1", "jobs"),
     BUDGET: ("policy", "v1", "poddisruptionbudgets"),
 }

@@ -8,8 +8,8 @@ from typing import Any, Self
 from embedding_operator.api import Body, EmbeddingModel
 
 CLAIM, JOB, DEPLOYMENT, SERVICE, POD = "PersistentVolumeClaim", "Job", "Deployment", "Service", "Pod"
-BUDGET = "PodDisruptionBudget"
-CHILD_KINDS = (CLAIM, JOB, DEPLOYMENT, SERVICE, BUDGET, POD)
+BUDGET, REVISION = "PodDisruptionBudget", "ControllerRevision"
+CHILD_KINDS = (CLAIM, JOB, DEPLOYMENT, REVISION, SERVICE, BUDGET, POD)
 """The kinds that are watched beside the resource itself."""
 
 

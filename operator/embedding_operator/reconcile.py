@@ -5,13 +5,24 @@ What is kept between two reconciles only saves requests (the last progress read)
 changes nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import structlog
 
-from embedding_operator import api, caching, fields, naming, observed, pods, prefetch, rollout, status
+from embedding_operator import (
+    api,
+    caching,
+    fields,
+    naming,
+    observed,
+    pods,
+    prefetch,
+    revisions,
+    rollout,
+    status,
+)
 from embedding_operator.api import Key
 from embedding_operator.caching import Cached
 from embedding_operator.errors import (
@@ -24,7 +35,7 @@ from embedding_operator.errors import (
     RejectedError,
 )
 from embedding_operator.line import Line
-from embedding_operator.observed import BUDGET, DEPLOYMENT, SERVICE, Observed
+from embedding_operator.observed import BUDGET, DEPLOYMENT, REVISION, SERVICE, Observed
 from embedding_operator.ports import Cache, Cluster
 from embedding_operator.prefetch import Done
 from embedding_operator.prefetcher import Prefetcher, Step, filled
@@ -32,7 +43,9 @@ from embedding_operator.resources import cache as builders
 from embedding_operator.resources.deployment import deployment
 from embedding_operator.resources.disruption import budget
 from embedding_operator.resources.meta import Runtime
+from embedding_operator.resources.revision import made_from, revision
 from embedding_operator.resources.service import service
+from embedding_operator.revisions import Choice
 from embedding_operator.rollout import Plan
 from embedding_operator.status import ACCEPTED, Verdict
 from embedding_operator.writer import Writer
@@ -120,8 +133,10 @@ class Reconciler:
         job = seen.jobs.get(naming.job(em))
         state = prefetch.state(job, seen.pods_of(job) if job else ())
         plan = rollout.plan(seen, state, now)
+        choices = self._choices(seen, plan)
         if rollout.paused(em):
-            await self._report(seen, plan, self._cached(seen, Step(state), plan, ""), ACCEPTED, now)
+            cached = self._cached(seen, Step(state), plan, "")
+            await self._report(seen, plan, cached, ACCEPTED, choices, now)
             return Outcome()
         step, accepted, note = Step(state), ACCEPTED, ""
         look_again: list[float] = []
@@ -130,8 +145,8 @@ class Reconciler:
             commit = plan.wanted.commit if plan.wanted and plan.wanted.job == naming.job(em) else None
             if not em.suspended:
                 step = await self._prefetcher.step(seen, state, writer, now, commit)
-            seen = await self._apply_sets(seen, plan, writer)
-            await self._prune(seen, plan, writer)
+            seen = await self._apply_sets(seen, plan, choices, writer)
+            await self._prune(seen, plan, choices, writer)
         except LeftoverError as error:
             accepted = Verdict(False, "WaitingForRemoval", str(error))
             look_again.append(2.0)
@@ -142,7 +157,7 @@ class Reconciler:
             accepted = Verdict(False, "Rejected", f"the API server refuses: {pods.clip(error.message)}")
             look_again.append(self._jitter(BLOCKED_SECONDS))
         cached = self._cached(seen, step, plan, note)
-        await self._report(seen, plan, cached, accepted, now)
+        await self._report(seen, plan, cached, accepted, choices, now)
         if step.look_again is not None:
             look_again.append(step.look_again)
         if plan.look_again is not None:
@@ -177,13 +192,31 @@ class Reconciler:
             return f"The claim keeps its size: {pods.clip(error.message)}"
         return ""
 
-    async def _apply_sets(self, seen: Observed, plan: Plan, writer: Writer) -> Observed:
+    def _choices(self, seen: Observed, plan: Plan) -> dict[str, Choice]:
+        """Returns what the pods of each set are made from, by the fingerprint's short form."""
+        return {
+            naming.short(facts.fingerprint): rollout.template(
+                seen, plan, facts, deployment(seen.em, facts, self._runtime)["spec"]["template"]
+            )
+            for facts in plan.sets
+        }
+
+    async def _apply_sets(
+        self, seen: Observed, plan: Plan, choices: Mapping[str, Choice], writer: Writer
+    ) -> Observed:
         """Applies Deployments and Service. Returns the view with what was answered: the watches lag."""
         em, found = seen.em, dict(seen.deployments)
         for facts in plan.sets:
-            desired = deployment(em, facts, self._runtime)
-            desired["spec"]["replicas"] = rollout.replicas(em)
+            choice = choices[naming.short(facts.fingerprint)]
+            desired = made_from(deployment(em, facts, self._runtime), choice)
+            desired["spec"] |= {
+                "replicas": rollout.replicas(em),
+                "progressDeadlineSeconds": em.rollout.progress_deadline,
+            }
             name = desired["metadata"]["name"]
+            if choice.record is not None:
+                kept = revision(em, name, choice.record)
+                await writer.ensure(kept, seen.of(REVISION).get(kept["metadata"]["name"]))
             found[name] = await writer.ensure(desired, found.get(name))
         if plan.serving is not None:
             body = seen.services.get(em.name)
@@ -193,16 +226,25 @@ class Reconciler:
             seen = seen.having(SERVICE, [moved])
         return seen.having(DEPLOYMENT, found.values())
 
-    async def _prune(self, seen: Observed, plan: Plan, writer: Writer) -> None:
-        for kind, name in plan.prune:
+    async def _prune(self, seen: Observed, plan: Plan, choices: Mapping[str, Choice], writer: Writer) -> None:
+        wanted = {naming.deployment(seen.em, short): choice.wanted for short, choice in choices.items()}
+        old = [(REVISION, name) for name in revisions.outdated(seen, wanted)]
+        for kind, name in [*plan.prune, *old]:
             await writer.delete(seen.of(kind)[name])
             log.info("pruned", kind=kind, name=name, resource=str(seen.em.key))
 
     async def _report(
-        self, seen: Observed, plan: Plan, cached: Cached, accepted: Verdict, now: datetime
+        self,
+        seen: Observed,
+        plan: Plan,
+        cached: Cached,
+        accepted: Verdict,
+        choices: Mapping[str, Choice],
+        now: datetime,
     ) -> None:
         em = seen.em
-        wanted = status.status(seen, plan, cached, accepted, now)
+        choice = choices[naming.short(plan.wanted.fingerprint)] if plan.wanted else None
+        wanted = status.status(seen, plan, cached, accepted, choice, now)
         if not fields.unchanged({"status": wanted}, em.body, naming.FIELD_MANAGER, "status"):
             try:
                 await self._cluster.apply_status(em, wanted)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from embedding_operator import facts as facts_of
-from embedding_operator import naming, prefetch
+from embedding_operator import naming, pods, prefetch, revisions
 from embedding_operator.api import Body, EmbeddingModel
 from embedding_operator.facts import Facts
 from embedding_operator.fields import parse_quantity
@@ -21,9 +21,12 @@ from embedding_operator.observed import (
     SERVICE,
     Observed,
     annotation,
+    condition,
     timestamp,
 )
+from embedding_operator.pods import Problem
 from embedding_operator.prefetch import Done, Pending, Retrying, Running, State
+from embedding_operator.revisions import Choice
 
 DRAIN = timedelta(seconds=5)
 """How long a set stays after the Service moved away from it: nodes learn of the move one after the other."""
@@ -111,6 +114,35 @@ def progress(seen: Observed, facts: Facts) -> Progress:
         updated=status.get("updatedReplicas", 0),
         ready=status.get("readyReplicas", 0),
         available=status.get("availableReplicas", 0),
+    )
+
+
+def problem(seen: Observed, facts: Facts) -> Problem | None:
+    """Returns why pods of a set are not ready, or why there are none; None where nothing is wrong."""
+    body = seen.deployments.get(naming.deployment(seen.em, facts.fingerprint))
+    refused = condition({"status": (body or {}).get("status")}, "ReplicaFailure")
+    if refused is not None and refused.get("status") == "True":
+        return Problem("PodsRejected", f"pods cannot be created: {pods.clip(refused.get('message'))}", 80)
+    return pods.worst(seen.pods_with(naming.selector(seen.em.name, facts.fingerprint)), naming.CONTAINER)
+
+
+def template(seen: Observed, plan: Plan, facts: Facts, desired: Body) -> Choice:
+    """Returns what the pods of a planned set are made from; desired is what the spec would make them from.
+
+    Without pods, and while paused, nothing new is found out about a template.
+    """
+    name = naming.deployment(seen.em, facts.fingerprint)
+    known = revisions.history(seen, name)
+    if plan.wanted is None or not same(facts, plan.wanted):
+        return revisions.hold(desired, known)
+    count = replicas(seen.em)
+    return revisions.choose(
+        desired,
+        known,
+        seen.deployments.get(name) if count and not paused(seen.em) else None,
+        complete=progress(seen, facts).complete(count),
+        retry=annotation(seen.em.body, naming.RETRY_ANNOTATION) or "",
+        why=problem(seen, facts),
     )
 
 
@@ -219,7 +251,9 @@ def _in_use(seen: Observed, sets: list[Facts]) -> tuple[set[str], set[str]]:
     standing = [*sets, *_recorded(seen).values()]
     jobs = {naming.job(seen.em)} | {facts.job for facts in standing}
     claims = {naming.claim(seen.em)} | {facts.claim for facts in standing}
-    for pod in seen.pods:
+    good = [revisions.last_good(revisions.history(seen, name)) for name in seen.deployments]
+    templates = [version.template for version in good if version is not None]
+    for pod in [*seen.pods, *templates]:
         for volume in pod["spec"].get("volumes") or ():
             claims.add((volume.get("persistentVolumeClaim") or {}).get("claimName", ""))
     return jobs, claims

@@ -5,7 +5,7 @@ messages say what is the matter and what to do.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,11 +13,13 @@ from embedding_operator import naming, pods, rollout
 from embedding_operator.api import EmbeddingModel
 from embedding_operator.caching import Cached
 from embedding_operator.facts import Facts
-from embedding_operator.observed import Observed, condition
+from embedding_operator.observed import Observed
 from embedding_operator.pods import Problem
+from embedding_operator.revisions import Choice
 from embedding_operator.rollout import Plan
 
-ORDER = ("Accepted", "Cached", "Available", "Progressing", "Ready")
+ORDER = ("Accepted", "Cached", "Available", "Progressing", "Stalled", "Ready")
+OVERDUE = "ProgressDeadlineExceeded"
 _REAL = 50
 """Rank from which a pod's problem is a root cause, and not just start-up."""
 
@@ -42,10 +44,15 @@ _PAUSED = (
 _NO_SERVICE = Verdict(False, pods.STARTING, "the Service is being created")
 
 
-def status(seen: Observed, plan: Plan, cached: Cached, accepted: Verdict, now: datetime) -> dict[str, Any]:
-    """Returns the whole status. Times of conditions that did not flip are taken from the present one."""
+def status(
+    seen: Observed, plan: Plan, cached: Cached, accepted: Verdict, choice: Choice | None, now: datetime
+) -> dict[str, Any]:
+    """Returns the whole status. Times of conditions that did not flip are taken from the present one.
+
+    choice is what the pods of the wanted set are made from, None while there is none.
+    """
     em = seen.em
-    verdicts = _verdicts(seen, plan, cached, accepted)
+    verdicts = _verdicts(seen, plan, cached, accepted, choice)
     shown = plan.serving or plan.wanted
     progress = rollout.progress(seen, plan.serving) if plan.serving else None
     ready, total = (progress.ready, progress.total) if progress else (0, 0)
@@ -60,6 +67,8 @@ def status(seen: Observed, plan: Plan, cached: Cached, accepted: Verdict, now: d
     }
     if accepted.holds or em.name in seen.services:
         found["url"] = naming.url(em)
+    if choice is not None:
+        found["rollout"] = _rollout(choice)
     if shown is not None:
         found |= {"fingerprint": shown.fingerprint, "resolvedRevision": shown.commit, "model": _model(shown)}
     return found
@@ -73,13 +82,17 @@ def ready(status_: Mapping[str, Any]) -> tuple[str, str, str]:
     return "", "", ""
 
 
-def _verdicts(seen: Observed, plan: Plan, cached: Cached, accepted: Verdict) -> dict[str, Verdict]:
+def _verdicts(
+    seen: Observed, plan: Plan, cached: Cached, accepted: Verdict, choice: Choice | None
+) -> dict[str, Verdict]:
     found = {
         "Accepted": accepted,
         "Cached": Verdict(cached.holds, cached.reason, cached.message),
         "Available": _available(seen, plan, accepted),
     }
-    found["Progressing"] = _progressing(seen, plan, cached, accepted)
+    gave_up = _gave_up(seen.em, choice) if choice else None
+    found["Progressing"] = _progressing(seen, plan, cached, accepted, gave_up)
+    found["Stalled"] = _stalled(seen.em, cached, accepted, gave_up)
     found["Ready"] = _ready(seen, plan, found)
     return _paused(found) if rollout.paused(seen.em) else found
 
@@ -110,11 +123,42 @@ def _available(seen: Observed, plan: Plan, accepted: Verdict) -> Verdict:
     if progress.ready > 0:
         words = f"{progress.ready} of {em.replicas} pods answer at {naming.url(em)}"
         return Verdict(True, "Available", words)
-    problem = _problem(seen, facts) or _uncounted(seen, facts)
+    problem = rollout.problem(seen, facts) or _uncounted(seen, facts)
     return Verdict(False, problem.reason, problem.message)
 
 
-def _progressing(seen: Observed, plan: Plan, cached: Cached, accepted: Verdict) -> Verdict:
+def _gave_up(em: EmbeddingModel, choice: Choice) -> Verdict | None:
+    """Returns what became of a pod template that was not ready in time, None where none was late."""
+    if choice.failure is None:
+        return None
+    late = (
+        f"pod template {choice.wanted} did not become ready within {em.rollout.progress_deadline} s: "
+        f"{choice.failure.reason}: {choice.failure.message}"
+    )
+    if not choice.rolled_back:
+        return Verdict(False, OVERDUE, f"{late}. There is no other that was ready before; correct the spec")
+    return Verdict(
+        False,
+        "RolledBack",
+        f"{late}. Template {choice.current}, the last that was ready, serves instead. Correct the spec, or "
+        f"try again by another value of the annotation {naming.RETRY_ANNOTATION}",
+    )
+
+
+def _stalled(em: EmbeddingModel, cached: Cached, accepted: Verdict, gave_up: Verdict | None) -> Verdict:
+    """Returns whether nothing more will happen by itself (the meaning that kstatus gives the condition)."""
+    if not accepted.holds:
+        return Verdict(accepted.reason != "WaitingForRemoval", accepted.reason, accepted.message)
+    if cached.stuck and not em.suspended:
+        return Verdict(True, cached.reason, cached.message)
+    if gave_up is not None:
+        return replace(gave_up, holds=True)
+    return Verdict(False, "NotStalled", "nothing waits for a change of the spec")
+
+
+def _progressing(
+    seen: Observed, plan: Plan, cached: Cached, accepted: Verdict, gave_up: Verdict | None
+) -> Verdict:
     if not accepted.holds:
         return Verdict(False, accepted.reason, accepted.message)
     if seen.em.suspended:
@@ -126,9 +170,11 @@ def _progressing(seen: Observed, plan: Plan, cached: Cached, accepted: Verdict) 
     facts = plan.wanted
     if facts is None:
         return Verdict(True, "Caching", cached.message)
+    if gave_up is not None:
+        return gave_up
     progress = rollout.progress(seen, facts)
     if not progress.complete(seen.em.replicas):
-        problem = _problem(seen, facts)
+        problem = rollout.problem(seen, facts)
         words = f": {problem.message}" if problem else ""
         return Verdict(
             True,
@@ -149,21 +195,14 @@ def _ready(seen: Observed, plan: Plan, found: Mapping[str, Verdict]) -> Verdict:
             return Verdict(False, found[kind].reason, found[kind].message)
     if not found["Available"].holds:
         return Verdict(False, found["Available"].reason, found["Available"].message)
+    if found["Stalled"].holds:
+        return replace(found["Stalled"], holds=False)
     if found["Progressing"].holds:
-        problem = _problem(seen, plan.wanted) if plan.wanted else None
+        problem = rollout.problem(seen, plan.wanted) if plan.wanted else None
         if problem is not None and problem.rank >= _REAL:
             return Verdict(False, problem.reason, problem.message)
         return Verdict(False, found["Progressing"].reason, found["Progressing"].message)
     return Verdict(True, "Ready", found["Available"].message)
-
-
-def _problem(seen: Observed, facts: Facts) -> Problem | None:
-    """Returns why pods of a set are not ready, or why there are none."""
-    body = seen.deployments.get(naming.deployment(seen.em, facts.fingerprint))
-    refused = condition({"status": (body or {}).get("status")}, "ReplicaFailure")
-    if refused is not None and refused.get("status") == "True":
-        return Problem("PodsRejected", f"pods cannot be created: {pods.clip(refused.get('message'))}", 80)
-    return pods.worst(seen.pods_with(naming.selector(seen.em.name, facts.fingerprint)), naming.CONTAINER)
 
 
 def _uncounted(seen: Observed, facts: Facts) -> Problem:
@@ -194,6 +233,15 @@ def _conditions(em: EmbeddingModel, verdicts: Mapping[str, Verdict], now: dateti
 def stamp(now: datetime) -> str:
     """Returns a time the way the API writes it: UTC, whole seconds."""
     return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _rollout(choice: Choice) -> dict[str, Any]:
+    found = {
+        "current": choice.current,
+        "lastGood": choice.last_good,
+        "failed": choice.wanted if choice.failure else None,
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _selector(em: EmbeddingModel, serving: Facts | None) -> str:

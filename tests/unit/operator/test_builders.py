@@ -14,7 +14,9 @@ from embedding_operator import naming
 from embedding_operator.resources import cache
 from embedding_operator.resources.deployment import deployment
 from embedding_operator.resources.disruption import budget
+from embedding_operator.resources.revision import revision
 from embedding_operator.resources.service import service
+from embedding_operator.revisions import Failure, Version
 from tests.unit.operator import samples
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -78,6 +80,11 @@ HUB = samples.model(
     },
 )
 
+TEMPLATE = {
+    "metadata": {"labels": {"a": "b"}},
+    "spec": {"containers": [{"name": "server", "image": "mine:1"}]},
+}
+
 OBJECTS = {
     "claim": cache.claim(CPU, "5Gi"),
     "claim-class": cache.claim(GPU, "20Gi"),
@@ -95,6 +102,10 @@ OBJECTS = {
     "service-placed": service(PLACED, samples.FINGERPRINT),
     "service": service(CPU, samples.FINGERPRINT),
     "budget": budget(CPU, samples.FINGERPRINT),
+    "revision": revision(CPU, "minilm-abababab", Version("0123abcd", 2, TEMPLATE)),
+    "revision-failed": revision(
+        CPU, "minilm-abababab", Version("0123abcd", 2, TEMPLATE, Failure("OOMKilled", "too small", "once"))
+    ),
 }
 
 
@@ -114,7 +125,7 @@ def pod_templates() -> list[Any]:
     return [
         pytest.param(body["spec"]["template"]["spec"], id=name)
         for name, body in OBJECTS.items()
-        if "template" in body["spec"]
+        if "template" in body.get("spec", {})
     ]
 
 

@@ -144,6 +144,7 @@ def test_the_operator_may_not_read_secrets_and_writes_only_what_it_makes() -> No
     assert writable == {
         "embeddingmodels/status", "embeddingmodels/finalizers", "persistentvolumeclaims", "services",
         "deployments", "jobs", "events", "poddisruptionbudgets",
+        "controllerrevisions",
     }  # fmt: skip
     watched = {
         resource for rule in role["rules"] for resource in rule["resources"] if "watch" in rule["verbs"]

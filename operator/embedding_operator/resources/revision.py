@@ -1,0 +1,31 @@
+"""What is kept of a set's pod templates, and the Deployment that is made from one of them."""
+
+from typing import Any
+
+from embedding_operator import naming
+from embedding_operator.api import Body, EmbeddingModel
+from embedding_operator.resources.meta import metadata
+from embedding_operator.revisions import Choice, Version
+
+
+def revision(em: EmbeddingModel, deployment: str, version: Version) -> dict[str, Any]:
+    """Returns the ControllerRevision of a template of this Deployment."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ControllerRevision",
+        "metadata": metadata(
+            em, naming.revision(deployment, version.digest), "serving", annotations=version.notes
+        ),
+        "revision": version.number,
+        "data": {"template": version.template},
+    }
+
+
+def made_from(deployment: Body, choice: Choice) -> dict[str, Any]:
+    """Returns the Deployment with the pod template that was chosen, and a note of which it is."""
+    noted = {**deployment["metadata"]["annotations"], naming.TEMPLATE_ANNOTATION: choice.current}
+    return {
+        **deployment,
+        "metadata": {**deployment["metadata"], "annotations": noted},
+        "spec": {**deployment["spec"], "template": choice.template},
+    }
