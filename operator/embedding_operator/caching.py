@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from embedding_operator import naming
+from embedding_operator import naming, pods
 from embedding_operator.api import EmbeddingModel
 from embedding_operator.facts import Facts, Failure
 from embedding_operator.prefetch import (
@@ -92,6 +92,10 @@ def _pending(em: EmbeddingModel, reason: str, message: str) -> tuple[str, str]:
     if reason == UNMOUNTED and bundle and naming.CERTIFICATES_VOLUME in message:
         what = f"ConfigMap {bundle.name} with key {bundle.key}, which {_HUB}.caBundleRef names"
         return "MissingConfigMap", f"the Job waits for {what}, in namespace {em.namespace}: {message}"
+    existing = em.cache.existing
+    if reason == pods.UNSCHEDULABLE and existing and f'"{existing}" not found' in message:
+        what = f"claim {existing}, which spec.cache.claimName names"
+        return "MissingClaim", f"the Job waits for {what}, in namespace {em.namespace}: {message}"
     return reason, message
 
 
@@ -169,6 +173,8 @@ def _advice(em: EmbeddingModel, reason: str) -> str | None:
             return "Choose a repository with ONNX weights, or name the file in spec.model.file."
         case "TaskMismatch":
             return "Correct spec.model.task, or write auto."
+        case "DiskFull" if em.cache.existing:
+            return f"Make claim {em.cache.existing} (spec.cache.claimName) larger, or name another one."
         case "DiskFull":
             return (
                 f"Write a larger spec.cache.size than {em.cache.size}: it is tried again when the claim has "

@@ -44,6 +44,9 @@ FAILURE_ANNOTATION = f"{GROUP}/failure"
 PLACEMENT_ANNOTATION = f"{GROUP}/placement"
 """On a Job: digest of the spec's rules about where it may run, since a Job's template cannot be changed."""
 
+RETAINED_ANNOTATION = f"{GROUP}/retained"
+"""On a claim: it has no owner, and belongs to the next resource of the same name and model."""
+
 CHILD_SELECTOR = f"{MANAGED_BY_LABEL}={FIELD_MANAGER}"
 """Label selector of every child; watches are filtered by it in the API server."""
 
@@ -89,7 +92,12 @@ def short(fingerprint: str) -> str:
 
 
 def claim(em: EmbeddingModel) -> str:
-    """Returns the claim's name: one per source and revision, and per place where it has to be.
+    """Returns the claim's name: the one that the spec names, or the resource's own for this source."""
+    return em.cache.existing or _source(em)
+
+
+def _source(em: EmbeddingModel) -> str:
+    """Returns one name per source and revision, and per place where its claim has to be.
 
     What cannot be changed on a claim (class, access mode) and what decides where it is bound (the nodes
     with the GPU, or with certain labels) is part of the hash, so that a change means a new claim beside the
@@ -103,6 +111,7 @@ def claim(em: EmbeddingModel) -> str:
         em.cache.access_mode,
         em.gpu.resource_name if em.gpu else "",
         *_nodes(em),
+        *([em.cache.existing] if em.cache.existing else []),
     )
     return f"{em.name}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:8]}"
 
@@ -116,8 +125,8 @@ def _nodes(em: EmbeddingModel) -> list[str]:
 
 
 def job(em: EmbeddingModel) -> str:
-    """Returns the prefetch Job's name: one per claim and task."""
-    return f"{claim(em)}-{em.source.task}"
+    """Returns the prefetch Job's name: one per claim and task, and of this resource alone."""
+    return f"{_source(em)}-{em.source.task}"
 
 
 def deployment(em: EmbeddingModel, fingerprint: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Self
 
+from embedding_operator import naming
 from embedding_operator.api import Body, EmbeddingModel
 
 CLAIM, JOB, DEPLOYMENT, SERVICE, POD = "PersistentVolumeClaim", "Job", "Deployment", "Service", "Pod"
@@ -78,10 +79,24 @@ def observed(em: EmbeddingModel, children: Mapping[str, Iterable[Body]]) -> Obse
         em,
         {
             kind: _by_name(
-                body for body in children.get(kind, ()) if kind == POD or controlled_by(body, em.uid)
+                body
+                for body in children.get(kind, ())
+                if kind == POD or controlled_by(body, em.uid) or retained(body, em)
             )
             for kind in CHILD_KINDS
         },
+    )
+
+
+def retained(body: Body, em: EmbeddingModel) -> bool:
+    """Returns whether an object is the claim that a resource of this name and model keeps, or has left."""
+    metadata = body["metadata"]
+    return (
+        body["kind"] == CLAIM
+        and metadata["name"] == naming.claim(em)
+        and (metadata.get("labels") or {}).get(naming.MODEL_LABEL) == em.name
+        and annotation(body, naming.RETAINED_ANNOTATION) is not None
+        and controller(body) is None
     )
 
 

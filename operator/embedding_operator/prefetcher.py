@@ -239,7 +239,12 @@ class Prefetcher:
 
 
 def filled(seen: Observed, deployment: Body | None) -> bool:
-    """Returns whether the wanted claim is older than a set that serves from it: then it is not empty."""
+    """Returns whether the wanted claim is older than a set that serves from it: then it is not empty.
+
+    A claim of somebody else is not watched: that a set serves from it has to do.
+    """
+    if seen.em.cache.existing is not None:
+        return deployment is not None
     claim = seen.claims.get(naming.claim(seen.em))
     return claim is not None and deployment is not None and _created(claim) <= _created(deployment)
 

@@ -182,6 +182,8 @@ class Reconciler:
         body = seen.claims.get(naming.claim(seen.em))
         if body is None and seen.em.name not in seen.services:
             await writer.check_free(SERVICE, seen.em.name)  # before anything is downloaded for it
+        if seen.em.cache.existing is not None:
+            return ""  # somebody else's; where it is missing, the scheduler says so
         desired = builders.claim(seen.em, rollout.claim_size(body, seen.em))
         try:
             await writer.ensure(desired, body)

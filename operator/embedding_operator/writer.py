@@ -8,7 +8,7 @@ from typing import Any
 from embedding_operator import api, fields, naming
 from embedding_operator.api import Body, EmbeddingModel
 from embedding_operator.errors import LeftoverError, NameConflictError, OwnerGoneError
-from embedding_operator.observed import controlled_by, controller
+from embedding_operator.observed import controlled_by, controller, retained
 from embedding_operator.ports import Cluster
 
 
@@ -74,7 +74,7 @@ class Writer:
         """
         await self._check_owner()
         found = await self._cluster.get(kind, self._em.namespace, name)
-        if found is None or controlled_by(found, self._em.uid):
+        if found is None or controlled_by(found, self._em.uid) or retained(found, self._em):
             return found
         holder = controller(found)
         if holder is None:

@@ -16,7 +16,8 @@ PREFETCH_RETRY_SECONDS = 300
 
 
 def claim(em: EmbeddingModel, size: str) -> dict[str, Any]:
-    """Returns the claim at this size."""
+    """Returns the resource's own claim at this size."""
+    found = metadata(em, naming.claim(em), "cache")
     spec: dict[str, Any] = {
         "accessModes": [em.cache.access_mode],
         "resources": {"requests": {"storage": size}},
@@ -26,9 +27,15 @@ def claim(em: EmbeddingModel, size: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": metadata(em, naming.claim(em), "cache"),
+        "metadata": _retained(found) if em.cache.retention == "Retain" else found,
         "spec": spec,
     }
+
+
+def _retained(found: dict[str, Any]) -> dict[str, Any]:
+    """Returns the metadata of a claim that stays when the resource goes."""
+    kept = {name: value for name, value in found.items() if name != "ownerReferences"}
+    return kept | {"annotations": {naming.RETAINED_ANNOTATION: "true"}}
 
 
 def job(

@@ -88,6 +88,7 @@ TEMPLATE = {
 OBJECTS = {
     "claim": cache.claim(CPU, "5Gi"),
     "claim-class": cache.claim(GPU, "20Gi"),
+    "claim-retained": cache.claim(samples.model("kept", cache={"retention": "Retain"}), "5Gi"),
     "job": cache.job(CPU, samples.RUNTIME),
     "job-gpu": cache.job(GPU, samples.RUNTIME, attempt=3, hosts=["b", "a"]),
     "job-hub": cache.job(HUB, samples.RUNTIME),
