@@ -18,7 +18,7 @@ from embedding_operator.pods import Problem
 from embedding_operator.revisions import Choice
 from embedding_operator.rollout import Plan
 
-ORDER = ("Accepted", "Cached", "Available", "Progressing", "Stalled", "Ready")
+ORDER = ("Accepted", "Cached", "Scheduled", "Available", "Progressing", "Stalled", "Ready")
 OVERDUE = "ProgressDeadlineExceeded"
 _REAL = 50
 """Rank from which a pod's problem is a root cause, and not just start-up."""
@@ -41,6 +41,8 @@ _PAUSED = (
     f'the annotation {naming.PAUSED_ANNOTATION} is "true": nothing is written but this status. '
     "Remove the annotation to go on"
 )
+_SCALED_TO_ZERO = Verdict(False, "ScaledToZero", "spec.replicas is 0: no pod runs, the cache is kept")
+_NO_CACHE = Verdict(False, "WaitingForCache", "no pod runs before the model is cached; see Cached")
 _NO_SERVICE = Verdict(False, pods.STARTING, "the Service is being created")
 
 
@@ -88,6 +90,7 @@ def _verdicts(
     found = {
         "Accepted": accepted,
         "Cached": Verdict(cached.holds, cached.reason, cached.message),
+        "Scheduled": _scheduled(seen, plan),
         "Available": _available(seen, plan, accepted),
     }
     gave_up = _gave_up(seen.em, choice) if choice else None
@@ -109,14 +112,32 @@ def _paused(found: Mapping[str, Verdict]) -> dict[str, Verdict]:
     }
 
 
+def _scheduled(seen: Observed, plan: Plan) -> Verdict:
+    em, facts = seen.em, plan.wanted or plan.serving
+    if em.suspended:
+        return SUSPENDED
+    if em.replicas == 0:
+        return _SCALED_TO_ZERO
+    if facts is None:
+        return _NO_CACHE
+    found = seen.pods_with(naming.selector(em.name, facts.fingerprint))
+    problems = [pods.diagnosis(pod, naming.CONTAINER) for pod in found]
+    waiting = [problem.message for problem in problems if problem and problem.reason == pods.UNSCHEDULABLE]
+    if waiting:
+        return Verdict(False, pods.UNSCHEDULABLE, f"{len(waiting)} of {len(found)} pods: {waiting[0]}")
+    if len(found) < em.replicas:
+        return Verdict(False, pods.STARTING, f"{len(found)} of {em.replicas} pods are there")
+    return Verdict(True, "Scheduled", "the scheduler has turned no pod down")
+
+
 def _available(seen: Observed, plan: Plan, accepted: Verdict) -> Verdict:
     em, facts = seen.em, plan.serving
     if em.suspended:
         return SUSPENDED
     if em.replicas == 0:
-        return Verdict(False, "ScaledToZero", "spec.replicas is 0: no pod runs, the cache is kept")
+        return _SCALED_TO_ZERO
     if facts is None:
-        return Verdict(False, "WaitingForCache", "no pod runs before the model is cached; see Cached")
+        return _NO_CACHE
     if em.name not in seen.services:
         return Verdict(False, accepted.reason, accepted.message) if not accepted.holds else _NO_SERVICE
     progress = rollout.progress(seen, facts)

@@ -17,7 +17,7 @@ def test_all_conditions_are_there_from_the_first_reconcile_in_one_order() -> Non
     world = World()
     world.reconcile()
     kinds = [item["type"] for item in world.em["status"]["conditions"]]
-    assert kinds == ["Accepted", "Cached", "Available", "Progressing", "Stalled", "Ready"]
+    assert kinds == ["Accepted", "Cached", "Scheduled", "Available", "Progressing", "Stalled", "Ready"]
     assert {item["observedGeneration"] for item in world.em["status"]["conditions"]} == {1}
 
 
@@ -91,6 +91,33 @@ def test_one_pod_that_cannot_run_makes_it_unready_and_leaves_it_available() -> N
     assert world.condition("Available")[:2] == ("True", "Available")
     assert world.ready() == ("False", "Unschedulable")
     assert world.em["status"]["summary"]["replicas"] == "1/2"
+
+
+def test_scheduled_says_what_the_scheduler_says_while_another_pod_has_a_graver_problem() -> None:
+    world = World()
+    world.prefetched()
+    world.settle()
+    assert world.condition("Scheduled")[:2] == ("False", "Starting")
+    world.server_pod("minilm-abababab-x", **pod_status({"waiting": {"reason": "ErrImageNeverPull"}}))
+    world.server_pod("minilm-abababab-y", phase="Pending", conditions=samples.unscheduled("no room"))
+    world.reconcile()
+    assert world.ready() == ("False", "ErrImageNeverPull")
+    assert world.condition("Scheduled") == (
+        "False", "Unschedulable", "1 of 2 pods: cannot be scheduled: no room"
+    )  # fmt: skip
+    world.server_pod("minilm-abababab-y", **pod_status({"running": {}}))
+    world.reconcile()
+    assert world.condition("Scheduled")[:2] == ("True", "Scheduled")
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [({}, "WaitingForCache"), ({"replicas": 0}, "ScaledToZero"), ({"suspend": True}, "Suspended")],
+)
+def test_scheduled_says_why_there_are_no_pods(spec: dict[str, Any], reason: str) -> None:
+    world = World(**spec)
+    world.reconcile()
+    assert world.condition("Scheduled")[:2] == ("False", reason)
 
 
 def test_pods_that_are_refused_are_told() -> None:
