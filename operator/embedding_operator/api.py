@@ -1,5 +1,6 @@
 """The EmbeddingModel resource as typed values. Defaults and validation are the CRD's; no decisions."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -52,13 +53,18 @@ class HubSource:
 
 @dataclass(frozen=True)
 class Source:
-    """spec.model: what to fetch, and from where."""
+    """spec.model: what to fetch, and from where.
+
+    options are what shapes vectors beside the files, as JSON in the runtime's names and sorted, so that equal
+    options are equal text; empty where the repository's own files decide everything.
+    """
 
     id: str
     revision: str
     task: str
     file: str | None
     hub: HubSource
+    options: str
 
 
 @dataclass(frozen=True)
@@ -138,6 +144,7 @@ class EmbeddingModel:
     generation: int
     deleting: bool
     source: Source
+    served_names: tuple[str, ...]
     replicas: int
     gpu: Gpu | None
     cache: CacheSpec
@@ -192,6 +199,7 @@ def parse(body: Body) -> EmbeddingModel:
         generation=metadata.get("generation", 0),
         deleting="deletionTimestamp" in metadata,
         source=_source(spec["model"]),
+        served_names=tuple(spec.get("servedNames") or ()),
         replicas=spec.get("replicas", 1),
         gpu=_gpu(spec.get("gpu")),
         cache=_cache(spec.get("cache") or {}),
@@ -212,6 +220,7 @@ def _source(model: Body) -> Source:
     hub = (model.get("source") or {}).get("hub") or {}
     proxy = hub.get("proxy")
     return Source(
+        options=_options(model),
         id=model["id"],
         revision=model.get("revision", "main"),
         task=model.get("task", "auto"),
@@ -223,6 +232,18 @@ def _source(model: Body) -> Source:
             proxy=Proxy(proxy["url"], tuple(proxy.get("noProxy") or ())) if proxy else None,
         ),
     )
+
+
+def _options(model: Body) -> str:
+    given = {
+        "precision": model.get("precision", "auto"),
+        "max_length": model.get("maxLength"),
+        "pooling": model.get("pooling"),
+        "normalize": model.get("normalize"),
+        "prompts": model.get("prompts") or None,
+    }
+    said = {name: value for name, value in given.items() if value not in (None, "auto")}
+    return json.dumps(said, sort_keys=True, separators=(",", ":")) if said else ""
 
 
 def _key_ref(ref: Body | None) -> KeyRef | None:

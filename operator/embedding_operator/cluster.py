@@ -18,7 +18,17 @@ from embedding_operator import api, metrics, naming
 from embedding_operator.api import Body, EmbeddingModel, Key
 from embedding_operator.errors import ApiError, ConflictError, ForbiddenError, NotFoundError, RejectedError
 from embedding_operator.fields import parse_quantity
-from embedding_operator.observed import BUDGET, CHILD_KINDS, CLAIM, DEPLOYMENT, JOB, POD, REVISION, SERVICE
+from embedding_operator.observed import (
+    BUDGET,
+    CHILD_KINDS,
+    CLAIM,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    JOB,
+    POD,
+    REVISION,
+    SERVICE,
+)
 from embedding_operator.ports import Children
 
 TIMEOUT_SECONDS = 15.0
@@ -48,6 +58,7 @@ _KINDS = {
     POD: _Kind("v1", "pods"),
     "Event": _Kind("v1", "events"),
     DEPLOYMENT: _Kind("apps/v1", "deployments"),
+    CONFIG_MAP: _Kind("v1", "configmaps"),
     REVISION: _Kind("apps/v1", "controllerrevisions"),
     JOB: _Kind("batch/v1", "jobs"),
     BUDGET: _Kind("policy/v1", "poddisruptionbudgets"),

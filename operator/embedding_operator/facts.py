@@ -15,7 +15,7 @@ class Facts:
     """What is in a claim and how it has to be served.
 
     file is the file that the spec asked for, None where the runtime chose. claim and job name where it lies
-    and which Job read it.
+    and which Job read it. options are those of spec.model (api.Source) that it was read with.
     """
 
     model: str
@@ -29,6 +29,7 @@ class Facts:
     file: str | None
     claim: str
     job: str
+    options: str = ""
 
     def to_json(self) -> str:
         """Returns the facts as the annotation's text, with sorted keys: equal facts are equal text."""
@@ -53,6 +54,7 @@ class Request:
     file: str | None
     claim: str
     job: str
+    options: str = ""
 
 
 def from_annotation(text: str | None) -> Facts | None:
@@ -93,6 +95,7 @@ def from_result(text: str | None, request: Request) -> Facts | Failure | None:
         file=request.file,
         claim=request.claim,
         job=request.job,
+        options=request.options,
     )
 
 

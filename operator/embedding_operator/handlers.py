@@ -13,11 +13,12 @@ import structlog
 
 from embedding_operator import api, metrics, naming
 from embedding_operator.api import Body, Key
-from embedding_operator.observed import BUDGET, CLAIM, DEPLOYMENT, JOB, POD, REVISION, SERVICE
+from embedding_operator.observed import BUDGET, CLAIM, CONFIG_MAP, DEPLOYMENT, JOB, POD, REVISION, SERVICE
 from embedding_operator.ports import Children
 
 _WATCHED = {
     CLAIM: ("v1", "persistentvolumeclaims"),
+    CONFIG_MAP: ("v1", "configmaps"),
     SERVICE: ("v1", "services"),
     POD: ("v1", "pods"),
     DEPLOYMENT: ("apps", "v1", "deployments"),

@@ -41,6 +41,9 @@ TEMPLATE_ANNOTATION = f"{GROUP}/template"
 FAILURE_ANNOTATION = f"{GROUP}/failure"
 """On a ControllerRevision: why its template did not become ready, as JSON; absent where it did."""
 
+OPTIONS_ANNOTATION = f"{GROUP}/options"
+"""On a Job: the options of spec.model that it reads the model with (api.Source.options)."""
+
 PLACEMENT_ANNOTATION = f"{GROUP}/placement"
 """On a Job: digest of the spec's rules about where it may run, since a Job's template cannot be changed."""
 
@@ -92,18 +95,17 @@ def short(fingerprint: str) -> str:
 
 
 def claim(em: EmbeddingModel) -> str:
-    """Returns the claim's name: the one that the spec names, or the resource's own for this source."""
-    return em.cache.existing or _source(em)
-
-
-def _source(em: EmbeddingModel) -> str:
-    """Returns one name per source and revision, and per place where its claim has to be.
+    """Returns the claim's name: the spec's, else one per source and revision, and per place of the claim.
 
     What cannot be changed on a claim (class, access mode) and what decides where it is bound (the nodes
     with the GPU, or with certain labels) is part of the hash, so that a change means a new claim beside the
     one in use.
     """
-    parts = (
+    return em.cache.existing or f"{em.name}-{_digest(*_source(em))}"
+
+
+def _source(em: EmbeddingModel) -> list[str]:
+    return [
         em.source.id,
         em.source.revision,
         em.source.file or "",
@@ -112,8 +114,11 @@ def _source(em: EmbeddingModel) -> str:
         em.gpu.resource_name if em.gpu else "",
         *_nodes(em),
         *([em.cache.existing] if em.cache.existing else []),
-    )
-    return f"{em.name}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:8]}"
+    ]
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:8]
 
 
 def _nodes(em: EmbeddingModel) -> list[str]:
@@ -125,8 +130,9 @@ def _nodes(em: EmbeddingModel) -> list[str]:
 
 
 def job(em: EmbeddingModel) -> str:
-    """Returns the prefetch Job's name: one per claim and task, and of this resource alone."""
-    return f"{_source(em)}-{em.source.task}"
+    """Returns the prefetch Job's name: one per claim, task and options; these share their download."""
+    options = [em.source.options] if em.source.options else []
+    return f"{em.name}-{_digest(*_source(em), *options)}-{em.source.task}"
 
 
 def deployment(em: EmbeddingModel, fingerprint: str) -> str:

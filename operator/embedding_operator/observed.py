@@ -9,8 +9,8 @@ from embedding_operator import naming
 from embedding_operator.api import Body, EmbeddingModel
 
 CLAIM, JOB, DEPLOYMENT, SERVICE, POD = "PersistentVolumeClaim", "Job", "Deployment", "Service", "Pod"
-BUDGET, REVISION = "PodDisruptionBudget", "ControllerRevision"
-CHILD_KINDS = (CLAIM, JOB, DEPLOYMENT, REVISION, SERVICE, BUDGET, POD)
+BUDGET, REVISION, CONFIG_MAP = "PodDisruptionBudget", "ControllerRevision", "ConfigMap"
+CHILD_KINDS = (CLAIM, CONFIG_MAP, JOB, DEPLOYMENT, REVISION, SERVICE, BUDGET, POD)
 """The kinds that are watched beside the resource itself."""
 
 

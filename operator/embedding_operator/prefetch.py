@@ -14,7 +14,12 @@ from typing import Any
 from embedding_operator import facts, pods
 from embedding_operator.api import Body
 from embedding_operator.facts import Facts, Failure, Request
-from embedding_operator.naming import ATTEMPT_ANNOTATION, PREFETCH_CONTAINER, RESULT_ANNOTATION
+from embedding_operator.naming import (
+    ATTEMPT_ANNOTATION,
+    OPTIONS_ANNOTATION,
+    PREFETCH_CONTAINER,
+    RESULT_ANNOTATION,
+)
 from embedding_operator.observed import annotation, condition, is_true, timestamp
 
 STARTING, UNMOUNTED = "Pending", "FailedMount"
@@ -122,6 +127,7 @@ def request(job: Body) -> Request:
         file=env.get("MODEL_FILE"),
         claim=claims[0] if claims else "",
         job=job["metadata"]["name"],
+        options=annotation(job, OPTIONS_ANNOTATION) or "",
     )
 
 

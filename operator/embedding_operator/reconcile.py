@@ -8,6 +8,7 @@ changes nothing.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import structlog
 
@@ -35,11 +36,12 @@ from embedding_operator.errors import (
     RejectedError,
 )
 from embedding_operator.line import Line
-from embedding_operator.observed import BUDGET, DEPLOYMENT, REVISION, SERVICE, Observed
+from embedding_operator.observed import BUDGET, CONFIG_MAP, DEPLOYMENT, REVISION, SERVICE, Observed
 from embedding_operator.ports import Cache, Cluster
 from embedding_operator.prefetch import Done
 from embedding_operator.prefetcher import Prefetcher, Step, filled
 from embedding_operator.resources import cache as builders
+from embedding_operator.resources import options
 from embedding_operator.resources.deployment import deployment
 from embedding_operator.resources.disruption import budget
 from embedding_operator.resources.meta import Runtime
@@ -144,6 +146,7 @@ class Reconciler:
             note = await self._apply_claim(seen, writer)
             commit = plan.wanted.commit if plan.wanted and plan.wanted.job == naming.job(em) else None
             if not em.suspended:
+                await self._apply_options(seen, options.fetching(em), writer)
                 step = await self._prefetcher.step(seen, state, writer, now, commit)
             seen = await self._apply_sets(seen, plan, choices, writer)
             await self._prune(seen, plan, choices, writer)
@@ -194,6 +197,10 @@ class Reconciler:
             return f"The claim keeps its size: {pods.clip(error.message)}"
         return ""
 
+    async def _apply_options(self, seen: Observed, desired: dict[str, Any] | None, writer: Writer) -> None:
+        if desired is not None:
+            await writer.ensure(desired, seen.of(CONFIG_MAP).get(desired["metadata"]["name"]))
+
     def _choices(self, seen: Observed, plan: Plan) -> dict[str, Choice]:
         """Returns what the pods of each set are made from, by the fingerprint's short form."""
         return {
@@ -209,6 +216,7 @@ class Reconciler:
         """Applies Deployments and Service. Returns the view with what was answered: the watches lag."""
         em, found = seen.em, dict(seen.deployments)
         for facts in plan.sets:
+            await self._apply_options(seen, options.serving(em, facts), writer)
             choice = choices[naming.short(facts.fingerprint)]
             desired = made_from(deployment(em, facts, self._runtime), choice)
             desired["spec"] |= {
@@ -231,6 +239,7 @@ class Reconciler:
     async def _prune(self, seen: Observed, plan: Plan, choices: Mapping[str, Choice], writer: Writer) -> None:
         wanted = {naming.deployment(seen.em, short): choice.wanted for short, choice in choices.items()}
         old = [(REVISION, name) for name in revisions.outdated(seen, wanted)]
+        old += [(CONFIG_MAP, name) for name in options.unused(seen, plan.sets)]
         for kind, name in [*plan.prune, *old]:
             await writer.delete(seen.of(kind)[name])
             log.info("pruned", kind=kind, name=name, resource=str(seen.em.key))

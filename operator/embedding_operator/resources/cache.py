@@ -5,7 +5,7 @@ from typing import Any
 
 from embedding_operator import naming
 from embedding_operator.api import EmbeddingModel
-from embedding_operator.resources import hub, pod, scheduling
+from embedding_operator.resources import hub, options, pod, scheduling
 from embedding_operator.resources.meta import Runtime, metadata
 
 PERMANENT_FAILURE, TRANSIENT_FAILURE = 3, 4
@@ -65,6 +65,7 @@ def job(
                 "MODEL_REVISION": commit or em.source.revision,
                 "MODEL_TASK": em.source.task,
                 "MODEL_FILE": em.source.file,
+                "MODELS_CONFIG": options.PATH if em.source.options else None,
                 "HF_HOME": pod.MODELS,
                 "TERMINATION_MESSAGE_PATH": pod.TERMINATION_LOG,
                 "PREFETCH_RETRY_SECONDS": str(PREFETCH_RETRY_SECONDS),
@@ -81,6 +82,9 @@ def job(
     )
     template["restartPolicy"] = "Never"
     hub.mount_certificates(em, template)
+    config = options.fetching(em)
+    if config is not None:
+        options.mount(template, config)
     template |= scheduling.placement(em, hosts)
     return {
         "apiVersion": "batch/v1",
@@ -93,7 +97,8 @@ def job(
                 naming.ATTEMPT_ANNOTATION: str(attempt),
                 naming.SIZE_ANNOTATION: em.cache.size,
                 naming.PLACEMENT_ANNOTATION: scheduling.digest(em),
-            },
+            }
+            | ({naming.OPTIONS_ANNOTATION: em.source.options} if em.source.options else {}),
         ),
         "spec": {
             "backoffLimit": 6,

@@ -5,7 +5,7 @@ from typing import Any
 from embedding_operator import naming
 from embedding_operator.api import Body, EmbeddingModel
 from embedding_operator.facts import Facts
-from embedding_operator.resources import pod, scheduling
+from embedding_operator.resources import options, pod, scheduling
 from embedding_operator.resources.meta import Runtime, metadata
 
 PORT = 8090
@@ -76,6 +76,7 @@ def _pod(em: EmbeddingModel, facts: Facts, runtime: Runtime, selector: dict[str,
                 }
             },
         )
+    options.mount(spec, options.serving(em, facts))
     spec |= scheduling.placement(em)
     if constraints := scheduling.spread(em, selector):
         spec["topologySpreadConstraints"] = constraints
@@ -113,6 +114,8 @@ def _env(em: EmbeddingModel, facts: Facts, runtime: Runtime) -> list[dict[str, A
             "DEFAULT_EMBEDDING_MODEL": model if facts.task == "embed" else "",
             "DEFAULT_RERANKING_MODEL": model if facts.task == "rerank" else "",
             "MODEL_FILE": facts.file,
+            "MODELS_CONFIG": options.PATH,
+            "ALLOWED_MODELS": facts.model,
             "EXPECTED_FINGERPRINT": facts.fingerprint,
             "HF_HOME": pod.MODELS,
             "HF_HUB_OFFLINE": "1",

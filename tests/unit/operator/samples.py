@@ -57,6 +57,7 @@ def facts(em: EmbeddingModel, **changes: Any) -> Facts:
         "file": em.source.file,
         "claim": naming.claim(em),
         "job": naming.job(em),
+        "options": em.source.options,
     }
     return Facts(**found | changes)
 

@@ -3,6 +3,7 @@
 After an intended change: UPDATE_GOLDEN=1 pytest tests/unit/operator/test_builders.py, then read the diff.
 """
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ from typing import Any
 import pytest
 import yaml
 
-from embedding_operator import naming
-from embedding_operator.resources import cache
+from embedding_operator import naming, prefetch
+from embedding_operator.api import EmbeddingModel
+from embedding_operator.resources import cache, options
 from embedding_operator.resources.deployment import deployment
 from embedding_operator.resources.disruption import budget
 from embedding_operator.resources.revision import revision
 from embedding_operator.resources.service import service
 from embedding_operator.revisions import Failure, Version
+from embedding_runtime.settings.models_file import read_models_file
 from tests.unit.operator import samples
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -62,6 +65,15 @@ PLACED = samples.model(
     service={"type": "LoadBalancer", "port": 8080, "annotations": {"example.com/internal": "true"}},
     gpu=samples.GPU,
 )
+SHAPED = samples.model(
+    "shaped",
+    model={
+        "precision": "int8", "maxLength": 128, "pooling": "cls", "normalize": False,
+        "prompts": {"query": "query: ", "passage": "passage: "},
+    },
+    servedNames=["text-embedding-3-small", "shaped"],
+)  # fmt: skip
+SHAPED_FACTS = samples.facts(SHAPED)
 RERANKER = samples.model(
     "reranker", model={"id": "cross-encoder/ms-marco-MiniLM-L6-v2"}, image="mine:1", replicas=1
 )
@@ -85,7 +97,7 @@ TEMPLATE = {
     "spec": {"containers": [{"name": "server", "image": "mine:1"}]},
 }
 
-OBJECTS = {
+OBJECTS: dict[str, Any] = {
     "claim": cache.claim(CPU, "5Gi"),
     "claim-class": cache.claim(GPU, "20Gi"),
     "claim-retained": cache.claim(samples.model("kept", cache={"retention": "Retain"}), "5Gi"),
@@ -101,6 +113,11 @@ OBJECTS = {
     "deployment-placed": deployment(PLACED, samples.facts(PLACED), samples.RUNTIME),
     "job-placed": cache.job(PLACED, samples.RUNTIME, hosts=["a"]),
     "service-placed": service(PLACED, samples.FINGERPRINT),
+    "options": options.serving(CPU, samples.facts(CPU)),
+    "options-shaped": options.serving(SHAPED, SHAPED_FACTS),
+    "options-job": options.fetching(SHAPED),
+    "job-shaped": cache.job(SHAPED, samples.RUNTIME),
+    "deployment-shaped": deployment(SHAPED, SHAPED_FACTS, samples.RUNTIME),
     "service": service(CPU, samples.FINGERPRINT),
     "budget": budget(CPU, samples.FINGERPRINT),
     "revision": revision(CPU, "minilm-abababab", Version("0123abcd", 2, TEMPLATE)),
@@ -191,6 +208,64 @@ def test_an_empty_list_leaves_the_spread_to_the_cluster() -> None:
     em = samples.model(scheduling={"topologySpreadConstraints": []})
     body = deployment(em, samples.facts(em), samples.RUNTIME)
     assert "topologySpreadConstraints" not in body["spec"]["template"]["spec"]
+
+
+def shaping(**model: Any) -> EmbeddingModel:
+    return samples.model(model=model)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        shaping(precision="fp16"),
+        shaping(maxLength=64),
+        shaping(pooling="max"),
+        shaping(normalize=False),
+        shaping(prompts={"query": ""}),
+    ],
+)
+def test_what_shapes_vectors_is_one_download_that_another_job_reads(changed: EmbeddingModel) -> None:
+    assert naming.claim(changed) == naming.claim(CPU)
+    assert naming.job(changed) != naming.job(CPU)
+    body = cache.job(changed, samples.RUNTIME)
+    assert prefetch.request(body).options == changed.source.options != ""
+
+
+def test_defaults_of_the_options_say_nothing() -> None:
+    plain = shaping(precision="auto", prompts={})
+    assert plain.source.options == ""
+    assert options.fetching(plain) is None
+
+
+def test_served_names_roll_the_same_set_and_do_not_touch_the_job() -> None:
+    named = samples.model(servedNames=["other"])
+    facts = samples.facts(CPU)
+    assert naming.job(named) == naming.job(CPU)
+    assert cache.job(named, samples.RUNTIME) == cache.job(CPU, samples.RUNTIME)
+    one, other = (deployment(em, facts, samples.RUNTIME) for em in (CPU, named))
+    assert one["metadata"]["name"] == other["metadata"]["name"]
+    assert one["spec"]["selector"] == other["spec"]["selector"]
+    assert one["spec"]["template"] != other["spec"]["template"]
+
+
+def test_the_set_of_a_former_model_keeps_its_options() -> None:
+    changed = samples.model("shaped", model={"id": "other/model"})
+    text = options.serving(changed, SHAPED_FACTS)["data"][options.FILE]
+    (entry,) = json.loads(text)["models"]
+    assert (entry["id"], entry["pooling"]) == (SHAPED.source.id, "cls")
+
+
+def test_an_object_that_is_named_by_its_content_has_a_name_that_fits() -> None:
+    long = samples.model("m" * 40, model={"task": "rerank", "maxLength": 64})
+    assert len(naming.job(long)) <= 63
+
+
+@pytest.mark.parametrize("name", ["options", "options-shaped", "options-job"])
+def test_the_runtime_reads_what_the_config_map_holds(name: str, tmp_path: Path) -> None:
+    path = tmp_path / options.FILE
+    path.write_text(OBJECTS[name]["data"][options.FILE])
+    (entry,) = read_models_file(path)
+    assert entry.name == CPU.source.id
 
 
 def test_the_url_tells_a_port_that_is_not_the_usual_one() -> None:

@@ -70,8 +70,20 @@ def test_the_samples_fit_the_schema(path: Path) -> None:
     assert problems(SCHEMA, body) == []
 
 
+def test_the_full_sample_has_every_field_but_those_that_exclude_each_other() -> None:
+    (body,) = documents("manifests/samples/full.yaml")
+    spec = SCHEMA["properties"]["spec"]["properties"]
+    assert body["spec"].keys() == spec.keys()
+    missing = {
+        f"{part}.{name}"
+        for part in ("model", "cache", "gpu", "server", "scheduling", "service", "rollout")
+        for name in spec[part]["properties"].keys() - body["spec"][part].keys()
+    }
+    assert missing == {"model.file", "cache.claimName"}
+
+
 def test_the_samples_are_there() -> None:
-    assert [path.stem for path in SAMPLES] == ["embedding", "gpu", "reranker"]
+    assert [path.stem for path in SAMPLES] == ["embedding", "full", "gpu", "reranker"]
 
 
 @pytest.mark.parametrize(
@@ -139,12 +151,12 @@ def test_the_operator_may_not_read_secrets_and_writes_only_what_it_makes() -> No
         if {"create", "patch", "update", "delete"} & set(rule["verbs"])
     }
     everything = {resource for rule in role["rules"] for resource in rule["resources"]}
-    assert not everything & {"secrets", "*", "configmaps", "serviceaccounts", "roles", "pods/exec"}
+    assert not everything & {"secrets", "*", "serviceaccounts", "roles", "pods/exec"}
     assert all("*" not in rule["verbs"] for rule in role["rules"])
     assert writable == {
         "embeddingmodels/status", "embeddingmodels/finalizers", "persistentvolumeclaims", "services",
         "deployments", "jobs", "events", "poddisruptionbudgets",
-        "controllerrevisions",
+        "controllerrevisions", "configmaps",
     }  # fmt: skip
     watched = {
         resource for rule in role["rules"] for resource in rule["resources"] if "watch" in rule["verbs"]
