@@ -176,6 +176,19 @@ def progress(log: str) -> Progress | None:
     return None
 
 
+def pause(log: str) -> datetime | None:
+    """Returns until when the hub has asked not to be asked again, by a log's end; None where it has not."""
+    for line in reversed(log.splitlines()):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and record.get("event") == "pause":
+            until = timestamp(record.get("until"))
+            return until if until is not None and until.tzinfo else None
+    return None
+
+
 def _live(pod: Body) -> State:
     problem = pods.diagnosis(pod, PREFETCH_CONTAINER)
     if problem is None or problem.reason in (pods.NOT_READY,) or _runs(pod):

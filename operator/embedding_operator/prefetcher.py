@@ -93,7 +93,7 @@ class Prefetcher:
         if isinstance(state, Failed):
             return await self._failed(seen, state, job, writer, now, make)
         if isinstance(state, Running):
-            return await self._follow(seen, state, now)
+            return await self._follow(seen, state, job, now)
         if isinstance(state, Pending) and state.reason == prefetch.STARTING:
             return await self._look_closer(seen, state, job, now)
         if isinstance(state, Pending) and state.reason == UNSCHEDULABLE and seen.em.gpu:
@@ -201,7 +201,7 @@ class Prefetcher:
             )
         return hosts, None
 
-    async def _follow(self, seen: Observed, state: Running, now: datetime) -> Step:
+    async def _follow(self, seen: Observed, state: Running, job: Body, now: datetime) -> Step:
         pod, read_at, progress = self._progress.get(seen.em.key, ("", now, None))
         age = now - read_at
         if pod != state.pod or age >= PROGRESS_INTERVAL:
@@ -209,6 +209,9 @@ class Prefetcher:
                 tail = await self._cluster.log_tail(seen.em.namespace, state.pod, naming.PREFETCH_CONTAINER)
             except ApiError:
                 tail = ""  # progress is a courtesy; the Job's end is an event
+            until = prefetch.pause(tail)
+            if until is not None:
+                self._line.pause(seen.em.key, prefetch.hub(job), until)
             progress = prefetch.progress(tail) or (progress if pod == state.pod else None)
             self._progress[seen.em.key] = (state.pod, now, progress)
             age = timedelta()

@@ -31,6 +31,8 @@ def fetch(wanted: Wanted, access: Access, retry_seconds: float, progress: Progre
                 raise
             _log.warning("trying again", wait=round(pause, 1), code=error.code, error=error.message)
             progress("waiting", f"trying again in {pause:.0f} s: {error.message}")
+            if error.retry_after:
+                progress.paused(error.retry_after)
             time.sleep(pause)
             wait = min(_LAST_WAIT, 2 * wait)
 

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import NoReturn, Protocol, TextIO
 
 from tqdm import tqdm
@@ -18,6 +19,9 @@ class Progress(Protocol):
 
     def __call__(self, phase: str, message: str, bytes_: int | None = None, total: int | None = None) -> None:
         """Report; without bytes the last known ones stand."""
+
+    def paused(self, seconds: float) -> None:
+        """The hub has asked not to be asked again for so long: for whoever else might ask it."""
 
     def close(self) -> None:
         """Nothing more comes of this model."""
@@ -68,6 +72,12 @@ class JsonLines:
         }
         print(json.dumps(line), file=self._stream, flush=True)
 
+    def paused(self, seconds: float) -> None:
+        """Print until when, since a line is read some time after it was written."""
+        until = datetime.now(UTC) + timedelta(seconds=seconds)
+        line = {"event": "pause", **self._model, "until": until.isoformat(timespec="seconds")}
+        print(json.dumps(line), file=self._stream, flush=True)
+
     def close(self) -> None:
         """Nothing is left open."""
 
@@ -85,6 +95,9 @@ class PlainLines:
             return
         told = message if bytes_ is None or phase != "downloading" else f"{mib(bytes_)} of {mib(total or 0)}"
         print(f"{self._model}: {phase}: {told}", file=self._stream, flush=True)
+
+    def paused(self, seconds: float) -> None:
+        """The line about waiting has said it."""
 
     def close(self) -> None:
         """Nothing is left open."""
@@ -116,6 +129,9 @@ class Bar:
             bar.update(0)
         else:
             bar.set_postfix_str(f"{phase}: {message}" if phase == "waiting" else phase)
+
+    def paused(self, seconds: float) -> None:
+        """The bar has said it."""
 
     def _opened(self) -> "tqdm[NoReturn]":
         return tqdm(

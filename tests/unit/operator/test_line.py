@@ -165,6 +165,21 @@ def test_a_resource_that_waits_writes_nothing_over_and_over() -> None:
     assert world.cluster.requests == []
 
 
+def test_what_a_hub_asks_of_a_job_that_goes_on_holds_back_the_others_too() -> None:
+    world = World()
+    named(world, "second")
+    world.reconcile()
+    state = samples.container_status(naming.PREFETCH_CONTAINER, {"running": {}}, started=True)
+    pod = world.job_pod(phase="Running", containerStatuses=state)["metadata"]["name"]
+    world.cluster.logs[pod] = (
+        '{"event":"pause","until":"2026-01-01T12:00:40+00:00"}\n'
+        '{"event":"progress","phase":"waiting","message":"429"}\n'
+    )
+    world.reconcile()
+    outcome = reconcile(world, "second")
+    assert (reason(world, "second"), outcome.look_again) == (HELD_BACK, 40)
+
+
 def test_what_a_hub_asks_of_one_holds_back_the_others_also_after_a_restart() -> None:
     world = World()
     named(world, "second")

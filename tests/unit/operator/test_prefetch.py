@@ -128,6 +128,21 @@ def test_the_last_progress_line_counts(log: str, phase: str | None) -> None:
     assert (found.phase if found else None) == phase
 
 
+@pytest.mark.parametrize(
+    ("log", "until"),
+    [
+        ("", None),
+        ('{"event":"progress","phase":"waiting"}\nplain words\n', None),
+        ('{"event":"pause","until":"2026-01-01T12:05:00+00:00"}\n{"event":"progress"}\n', "12:05"),
+        ('{"event":"pause","until":"2026-01-01T12:05:00"}\n', None),
+        ('{"event":"pause","until":9}\n', None),
+    ],
+)
+def test_the_pause_that_a_hub_asked_for_is_read_from_the_log(log: str, until: str | None) -> None:
+    found = prefetch.pause(log)
+    assert (found.strftime("%H:%M") if found else None) == until
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=5), below, max_size=3),
@@ -147,6 +162,7 @@ def test_no_result_breaks_the_operator(text: str) -> None:
     assert found is None or isinstance(found, Facts | Failure)
     facts.from_annotation(text)
     prefetch.progress(text)
+    prefetch.pause(text)
 
 
 def test_facts_survive_the_annotation() -> None:

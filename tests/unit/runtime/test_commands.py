@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import pytest
 
@@ -41,6 +42,14 @@ def test_a_termination_message_stays_under_the_kubelets_limit() -> None:
     for text in ("x" * 100_000, "é" * 100_000, "日" * 100_000):
         message = json.dumps(failure(errors.InternalError(text)), ensure_ascii=False)
         assert len(message.encode()) < 4096
+
+
+def test_a_pause_that_the_hub_asked_for_is_a_line_with_its_end() -> None:
+    stream, before = io.StringIO(), datetime.now(UTC)
+    JsonLines(stream).paused(90)
+    line = json.loads(stream.getvalue())
+    assert line["event"] == "pause"
+    assert 88 <= (datetime.fromisoformat(line["until"]) - before).total_seconds() <= 120
 
 
 def test_progress_is_told_once_a_second_and_at_every_change_of_phase() -> None:
