@@ -16,7 +16,13 @@ def test_variables_have_the_fields_names_in_capitals(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("RECONCILE_WORKERS", "0"), ("LOG_FORMAT", "xml"), ("RESYNC_SECONDS", "1"), ("HEALTH_PORT", "http")],
+    [
+        ("RECONCILE_WORKERS", "0"),
+        ("MAX_CONCURRENT_PREFETCHES", "0"),
+        ("LOG_FORMAT", "xml"),
+        ("RESYNC_SECONDS", "1"),
+        ("HEALTH_PORT", "http"),
+    ],
 )
 def test_a_wrong_value_ends_the_process_with_its_name(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
