@@ -1,5 +1,5 @@
 """The spec says how the model is served, and what changes vectors is another space, moved to at once
-(sourcegraph-public-snapshot#52668, pinchy#715); what the spec cannot say is refused with what to write instead."""
+(sourcegraph-public-snapshot#52668, pinchy#715); what it cannot say is refused with what to write instead."""
 
 import copy
 from typing import Any

@@ -1,0 +1,73 @@
+"""What the builders hand over is what the runtime reads: the same variables, one model for Job and pods."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedding_operator.resources import cache, options
+from embedding_operator.resources.deployment import deployment
+from embedding_runtime.prefetch.job import asked
+from embedding_runtime.service.configured import configured
+from embedding_runtime.settings import PrefetchSettings, ServeSettings
+from tests.unit.operator import samples
+
+EM = samples.model(
+    "shaped",
+    model={"precision": "int8", "maxLength": 128, "pooling": "cls", "normalize": False, "prompts": {"q": ""}},
+    servedNames=["text-embedding-3-small"],
+    server={
+        "workers": 2, "maxEmbeddingBatchSize": 128, "maxRerankingBatchSize": 32, "maxBatchTokens": 16384,
+        "maxQueueTokens": 100000, "numThreads": 4, "logLevel": "debug", "logFormat": "text",
+        "otlpEndpoint": "http://collector:4317", "drainDelaySeconds": 10, "shutdownTimeoutSeconds": 90,
+    },
+)  # fmt: skip
+
+
+def hand_over(
+    body: dict[str, Any], config_map: Any, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> set[str]:
+    """The process's environment becomes the container's. Returns the names of its variables."""
+    path = folder / options.FILE
+    path.write_text(config_map["data"][options.FILE])
+    env = {item["name"]: item["value"] for item in body["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert env["MODELS_CONFIG"] == options.PATH
+    for name, value in (env | {"MODELS_CONFIG": str(path)}).items():
+        monkeypatch.setenv(name, value)
+    return set(env)
+
+
+def known(settings: type[ServeSettings | PrefetchSettings]) -> set[str]:
+    return {field.alias or name.upper() for name, field in settings.model_fields.items()}
+
+
+def test_the_server_reads_every_variable_and_serves_every_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    facts = samples.facts(EM)
+    body, config_map = deployment(EM, facts, samples.RUNTIME), options.serving(EM, facts)
+    names = hand_over(body, config_map, monkeypatch, tmp_path)
+    settings = ServeSettings.load()
+    assert names - known(ServeSettings) == {"TMPDIR"}
+    assert (settings.api_workers, settings.max_batch_tokens, settings.shutdown_timeout_secs) == (2, 16384, 90)
+    found = configured(settings)
+    default = found.default("embed")
+    assert default is not None
+    assert set(found.named) == {EM.source.id, "shaped", "text-embedding-3-small"}
+    assert set(found.named.values()) == {default}
+    assert (default.revision, default.fingerprint) == (samples.COMMIT, samples.FINGERPRINT)
+    assert found.default("rerank") is None
+
+
+def test_the_job_reads_the_model_as_the_pods_will_serve_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    facts = samples.facts(EM)
+    with monkeypatch.context() as patched:
+        hand_over(cache.job(EM, samples.RUNTIME), options.fetching(EM), patched, tmp_path)
+        fetched = asked(PrefetchSettings.load())
+    hand_over(deployment(EM, facts, samples.RUNTIME), options.serving(EM, facts), monkeypatch, tmp_path)
+    served = configured(ServeSettings.load()).default("embed")
+    assert served is not None
+    assert (fetched.overrides, fetched.precision) == (served.overrides, served.precision)
+    assert fetched.precision == "int8"
