@@ -6,9 +6,15 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from e2e.mirror import models
 from e2e.mirror.server import Mirror
+
+
+# A busy machine is slow, and says nothing about the code.
+settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")
