@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, settings
 from e2e.mirror import models
 from e2e.mirror.server import Mirror
 
-
 # A busy machine is slow, and says nothing about the code.
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
