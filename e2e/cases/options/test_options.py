@@ -75,7 +75,7 @@ def test_another_pooling_is_another_space_from_the_same_claim(kubectl: Kubectl) 
             {"model": {"id": "a/b", "source": {"hub": {"endpoint": "http://u:p@h"}}}},
             "without a user or password",
         ),
-        ({"cache": {"claimName": "x", "storageClassName": "y"}}, "not both"),
+        ({"cache": {"claimName": "mine", "storageClassName": "fast"}}, "not both"),
         ({"scheduling": {"tolerations": [{"value": "x"}]}}, "write a key, or operator: Exists"),
     ],
 )
