@@ -23,12 +23,12 @@ def client(kept):
             answered[kept] += 1
             open("/tmp/asking", "w").close()
             if answer.status != 200:
-                failed.append(answer.status)
+                failed.append((round(end - time.monotonic(), 2), answer.status))
             if not kept or answer.getheader("Connection") == "close":
                 connection.close()
                 connection = None
         except OSError as error:
-            failed.append(repr(error))
+            failed.append((round(end - time.monotonic(), 2), repr(error)))
             connection = None
         time.sleep(0.02)
 threads = [threading.Thread(target=client, args=(kept,)) for kept in (0, 1)]
@@ -43,6 +43,9 @@ print(json.dumps({"answered": answered, "failed": failed}))
 def test_no_request_fails_while_a_pod_is_deleted(kubectl: Kubectl) -> None:
     kubectl.apply(model("minilm", MINILM, replicas=2))
     kubectl.wait_for_condition("minilm", "Ready", "True")
+    # The client's node learns of the Service on its own; before, it refuses connections to it.
+    url = "http://minilm/embed"
+    kubectl.wait("the first answer", lambda: kubectl.request(url, {"input": "hello"}).status == 200)
     pods = [pod["metadata"]["name"] for pod in kubectl.list("pods", "app.kubernetes.io/component=serving")]
     assert len(pods) == 2
     with ThreadPoolExecutor(1) as pool:
