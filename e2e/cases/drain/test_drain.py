@@ -56,3 +56,18 @@ def test_no_request_fails_while_a_pod_is_deleted(kubectl: Kubectl) -> None:
     assert result["failed"] == []
     assert min(result["answered"]) > 50
     kubectl.wait("the pod to be gone", lambda: kubectl.get("pod", pods[0]) is None, 40)
+
+
+def test_a_pod_that_goes_says_so_and_still_answers(kubectl: Kubectl) -> None:
+    kubectl.wait_for_condition("minilm", "Ready", "True")
+    pod = kubectl.list("pods", "app.kubernetes.io/component=serving")[0]
+    address = f"http://{pod['status']['podIP']}:8090"
+    kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
+
+    def draining() -> bool:
+        ready = kubectl.request(f"{address}/health/ready")
+        assert ready.status in (200, 503), ready  # closed already, and nobody was warned
+        return ready.status == 503
+
+    kubectl.wait("the pod to say that it drains", draining, 10)
+    assert kubectl.request(f"{address}/embed", {"input": "hello"}).status == 200
