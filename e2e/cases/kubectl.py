@@ -93,6 +93,15 @@ class Kubectl:
         text = self("exec", "client", "--", "python", "-c", REQUEST, *arguments)
         return Answer(**json.loads(text))
 
+    def answer(self, url: str, body: Any = None) -> Answer:
+        """Send a request until something answers: nodes learn of a Service's pods after the operator does."""
+
+        def probe() -> Answer | None:
+            found = self.request(url, body)
+            return found if found.status else None
+
+        return self.wait(f"an answer from {url}", probe, 30)
+
     def wait(self, what: str, probe: Callable[[], Found | None], seconds: float = 120.0) -> Found:
         """Ask until the probe returns something true, and return that.
 

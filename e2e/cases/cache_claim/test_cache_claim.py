@@ -39,7 +39,7 @@ def test_two_resources_share_a_claim_that_is_nobodys(kubectl: Kubectl) -> None:
     assert "ownerReferences" not in made[0]["metadata"]
     kubectl("delete", "em", "one")
     kubectl.wait("the pods of one gone", lambda: not kubectl.list("pods", selector("one")))
-    assert kubectl.request("http://two/rerank", {"query": "a", "documents": ["b"]}).status == 200
+    assert kubectl.answer("http://two/rerank", {"query": "a", "documents": ["b"]}).status == 200
     assert kubectl.list("pvc")
 
 

@@ -22,7 +22,7 @@ def test_a_drain_takes_one_pod_and_waits_with_the_other(kubectl: Kubectl) -> Non
     first, second = (pod["metadata"]["name"] for pod in kubectl.list("pods", SERVING))
     assert _evict(kubectl, first) == ""
     assert "disruption budget" in _evict(kubectl, second)
-    answer = kubectl.request("http://guarded/rerank", {"query": "a", "documents": ["b"]})
+    answer = kubectl.answer("http://guarded/rerank", {"query": "a", "documents": ["b"]})
     assert answer.status == 200
     kubectl.wait("the successor", lambda: _evict(kubectl, second) == "", 120)
     kubectl.wait_for_condition("guarded", "Ready", "True")

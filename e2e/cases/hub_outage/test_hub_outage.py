@@ -19,5 +19,5 @@ def test_an_outage_is_told_and_survived(kubectl: Kubectl) -> None:
         kubectl.wait_for_condition("before", "Ready", "False", seconds=60)
         kubectl.wait_for_condition("before", "Ready", "True")
     kubectl.wait_for_condition("during", "Ready", "True")
-    answer = kubectl.request("http://during/embed", {"input": "back again"})
+    answer = kubectl.answer("http://during/embed", {"input": "back again"})
     assert answer.status == 200, answer.body

@@ -35,7 +35,7 @@ def test_changes_made_while_it_was_down_are_caught_up_with(kubectl: Kubectl) -> 
     with scaled_to_zero(kubectl.within(OPERATOR_NAMESPACE), OPERATOR):
         kubectl("scale", "em", "steady", "--replicas=2")
         kubectl("delete", "service", "steady")
-        answer = kubectl.request("http://after/rerank", {"query": "a", "documents": ["b"]})
+        answer = kubectl.answer("http://after/rerank", {"query": "a", "documents": ["b"]})
         assert answer.status == 200, answer.body
     kubectl.wait("the service", lambda: kubectl.get("service", "steady"), 30)
     kubectl.wait("two replicas", lambda: "2/2" in kubectl("get", "em", "steady"))

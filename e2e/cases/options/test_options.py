@@ -35,7 +35,7 @@ def fingerprint(kubectl: Kubectl) -> str:
 
 @pytest.mark.parametrize("name", [MINILM, "shaped", SERVED])
 def test_pods_answer_to_the_id_the_resource_and_the_served_names(kubectl: Kubectl, name: str) -> None:
-    answer = kubectl.request("http://shaped/embed", {"input": "hello", "model": name})
+    answer = kubectl.answer("http://shaped/embed", {"input": "hello", "model": name})
     assert answer.status == 200, answer.body
 
 

@@ -24,7 +24,7 @@ def models(kubectl: Kubectl) -> None:
 def test_vectors_are_those_of_sentence_transformers(kubectl: Kubectl) -> None:
     golden = np.load(GOLDEN / "all-MiniLM-L6-v2.npy")
     namespace = kubectl.namespace
-    answer = kubectl.request(f"http://minilm.{namespace}.svc/embed", {"input": TEXTS})
+    answer = kubectl.answer(f"http://minilm.{namespace}.svc/embed", {"input": TEXTS})
     assert answer.status == 200, answer.body
     vectors = np.array(answer.body["embeddings"], np.float32)
     cosines = (vectors * golden).sum(1) / np.linalg.norm(vectors, axis=1) / np.linalg.norm(golden, axis=1)
@@ -34,7 +34,7 @@ def test_vectors_are_those_of_sentence_transformers(kubectl: Kubectl) -> None:
 def test_scores_are_those_of_the_cross_encoder(kubectl: Kubectl) -> None:
     golden = json.loads((GOLDEN / "bert-tiny-cross-encoder.json").read_text())
     query, documents = QUERIES[0]
-    answer = kubectl.request("http://reranker/rerank", {"query": query, "documents": documents})
+    answer = kubectl.answer("http://reranker/rerank", {"query": query, "documents": documents})
     assert answer.status == 200, answer.body
     results = answer.body["results"]
     assert [entry["score"] for entry in results] == sorted((e["score"] for e in results), reverse=True)
@@ -56,7 +56,7 @@ def test_the_status_says_what_is_served_and_where(kubectl: Kubectl) -> None:
     assert {entry["observedGeneration"] for entry in status["conditions"]} == {
         found["metadata"]["generation"]
     }
-    answer = kubectl.request("http://minilm/embed", {"input": "hello"})
+    answer = kubectl.answer("http://minilm/embed", {"input": "hello"})
     assert status["fingerprint"] in answer.headers.values()
 
 

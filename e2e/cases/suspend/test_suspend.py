@@ -26,7 +26,7 @@ def test_a_suspended_resource_has_no_pods_and_comes_back_from_its_cache(kubectl:
     assert kubectl.request("http://resting/rerank", RERANK).status == 0
     _suspend(kubectl, "false")
     kubectl.wait_for_condition("resting", "Ready", "True")
-    assert kubectl.request("http://resting/rerank", RERANK).status == 200
+    assert kubectl.answer("http://resting/rerank", RERANK).status == 200
     assert {kind: _uids(kubectl, kind) for kind in kept} == kept
 
 

@@ -25,7 +25,7 @@ def test_the_condition_says_404_and_the_id_and_nothing_loops(kubectl: Kubectl) -
 def test_the_right_id_makes_it_ready(kubectl: Kubectl) -> None:
     kubectl.apply(model("wrong", "embedding-operator/bert-tiny-cross-encoder"))
     kubectl.wait_for_condition("wrong", "Ready", "True")
-    answer = kubectl.request("http://wrong/rerank", {"query": "a", "documents": ["b"]})
+    answer = kubectl.answer("http://wrong/rerank", {"query": "a", "documents": ["b"]})
     assert answer.status == 200, answer.body
 
 
