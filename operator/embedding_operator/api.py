@@ -1,9 +1,10 @@
 """The EmbeddingModel resource as typed values. Defaults and validation are the CRD's; no decisions."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from embedding_operator.source import KeyRef, Source, key_ref, parse_source
 
 GROUP = "inference.semantic-explorer.io"
 VERSION = "v1alpha1"
@@ -23,48 +24,6 @@ class Key(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
-
-
-@dataclass(frozen=True)
-class KeyRef:
-    """One entry of a Secret or a ConfigMap in the resource's namespace."""
-
-    name: str
-    key: str
-
-
-@dataclass(frozen=True)
-class Proxy:
-    """spec.model.source.hub.proxy: the HTTP proxy between the Job and the hub."""
-
-    url: str
-    no_proxy: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class HubSource:
-    """spec.model.source.hub: how the Job gets to the hub. token is in a Secret, ca_bundle in a ConfigMap."""
-
-    endpoint: str | None
-    token: KeyRef | None
-    ca_bundle: KeyRef | None
-    proxy: Proxy | None
-
-
-@dataclass(frozen=True)
-class Source:
-    """spec.model: what to fetch, and from where.
-
-    options are what shapes vectors beside the files, as JSON in the runtime's names and sorted, so that equal
-    options are equal text; empty where the repository's own files decide everything.
-    """
-
-    id: str
-    revision: str
-    task: str
-    file: str | None
-    hub: HubSource
-    options: str
 
 
 @dataclass(frozen=True)
@@ -198,7 +157,7 @@ def parse(body: Body) -> EmbeddingModel:
         uid=metadata["uid"],
         generation=metadata.get("generation", 0),
         deleting="deletionTimestamp" in metadata,
-        source=_source(spec["model"]),
+        source=parse_source(spec["model"]),
         served_names=tuple(spec.get("servedNames") or ()),
         replicas=spec.get("replicas", 1),
         gpu=_gpu(spec.get("gpu")),
@@ -214,40 +173,6 @@ def parse(body: Body) -> EmbeddingModel:
         image=spec.get("image"),
         body=body,
     )
-
-
-def _source(model: Body) -> Source:
-    hub = (model.get("source") or {}).get("hub") or {}
-    proxy = hub.get("proxy")
-    return Source(
-        options=_options(model),
-        id=model["id"],
-        revision=model.get("revision", "main"),
-        task=model.get("task", "auto"),
-        file=model.get("file"),
-        hub=HubSource(
-            endpoint=hub.get("endpoint"),
-            token=_key_ref(hub.get("tokenSecretRef")),
-            ca_bundle=_key_ref(hub.get("caBundleRef")),
-            proxy=Proxy(proxy["url"], tuple(proxy.get("noProxy") or ())) if proxy else None,
-        ),
-    )
-
-
-def _options(model: Body) -> str:
-    given = {
-        "precision": model.get("precision", "auto"),
-        "max_length": model.get("maxLength"),
-        "pooling": model.get("pooling"),
-        "normalize": model.get("normalize"),
-        "prompts": model.get("prompts") or None,
-    }
-    said = {name: value for name, value in given.items() if value not in (None, "auto")}
-    return json.dumps(said, sort_keys=True, separators=(",", ":")) if said else ""
-
-
-def _key_ref(ref: Body | None) -> KeyRef | None:
-    return KeyRef(ref["name"], ref["key"]) if ref else None
 
 
 def _gpu(gpu: Body | None) -> Gpu | None:
@@ -279,7 +204,7 @@ def _server(server: Body) -> Server:
         otlp_endpoint=server.get("otlpEndpoint"),
         drain_delay=server.get("drainDelaySeconds", 5),
         shutdown_timeout=server.get("shutdownTimeoutSeconds", 30),
-        api_key=_key_ref(server.get("apiKeySecretRef")),
+        api_key=key_ref(server.get("apiKeySecretRef")),
     )
 
 

@@ -15,7 +15,7 @@ class Facts:
     """What is in a claim and how it has to be served.
 
     file is the file that the spec asked for, None where the runtime chose. claim and job name where it lies
-    and which Job read it. options are those of spec.model (api.Source) that it was read with.
+    and which Job read it. options are those of spec.model (source.Source) that it was read with.
     """
 
     model: str

@@ -42,7 +42,7 @@ FAILURE_ANNOTATION = f"{GROUP}/failure"
 """On a ControllerRevision: why its template did not become ready, as JSON; absent where it did."""
 
 OPTIONS_ANNOTATION = f"{GROUP}/options"
-"""On a Job: the options of spec.model that it reads the model with (api.Source.options)."""
+"""On a Job: the options of spec.model that it reads the model with (source.Source.options)."""
 
 PLACEMENT_ANNOTATION = f"{GROUP}/placement"
 """On a Job: digest of the spec's rules about where it may run, since a Job's template cannot be changed."""

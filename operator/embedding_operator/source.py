@@ -1,0 +1,92 @@
+"""spec.model as typed values: which model, and where its files come from. No decisions."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_Body = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class KeyRef:
+    """One entry of a Secret or a ConfigMap in the resource's namespace."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """The HTTP proxy between the Job and where it fetches from."""
+
+    url: str
+    no_proxy: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """spec.model.source.hub: how the Job gets to the hub. token is in a Secret, ca_bundle in a ConfigMap."""
+
+    endpoint: str | None
+    token: KeyRef | None
+    ca_bundle: KeyRef | None
+    proxy: Proxy | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """spec.model: what to fetch, and from where.
+
+    options are what shapes vectors beside the files, as JSON in the runtime's names and sorted, so that equal
+    options are equal text; empty where the repository's own files decide everything.
+    """
+
+    id: str
+    revision: str
+    task: str
+    file: str | None
+    hub: HubSource
+    options: str
+
+
+def parse_source(model: _Body) -> Source:
+    """Returns the typed view of spec.model, which the API server has validated; defaults are repeated."""
+    return Source(
+        options=_options(model),
+        id=model["id"],
+        revision=model.get("revision", "main"),
+        task=model.get("task", "auto"),
+        file=model.get("file"),
+        hub=_hub((model.get("source") or {}).get("hub") or {}),
+    )
+
+
+def key_ref(ref: _Body | None) -> KeyRef | None:
+    """Returns the typed view of a reference, None where the spec has none."""
+    return KeyRef(ref["name"], ref["key"]) if ref else None
+
+
+def _hub(hub: _Body) -> HubSource:
+    return HubSource(
+        endpoint=hub.get("endpoint"),
+        token=key_ref(hub.get("tokenSecretRef")),
+        ca_bundle=key_ref(hub.get("caBundleRef")),
+        proxy=_proxy(hub.get("proxy")),
+    )
+
+
+def _proxy(proxy: _Body | None) -> Proxy | None:
+    return Proxy(proxy["url"], tuple(proxy.get("noProxy") or ())) if proxy else None
+
+
+def _options(model: _Body) -> str:
+    given = {
+        "precision": model.get("precision", "auto"),
+        "max_length": model.get("maxLength"),
+        "pooling": model.get("pooling"),
+        "normalize": model.get("normalize"),
+        "prompts": model.get("prompts") or None,
+    }
+    said = {name: value for name, value in given.items() if value not in (None, "auto")}
+    return json.dumps(said, sort_keys=True, separators=(",", ":")) if said else ""
