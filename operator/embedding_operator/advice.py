@@ -1,0 +1,90 @@
+"""What to do about a prefetch that failed or cannot start, in terms of the spec. Pure."""
+
+from embedding_operator import naming, pods
+from embedding_operator.api import EmbeddingModel
+from embedding_operator.facts import Failure
+from embedding_operator.prefetch import UNMOUNTED
+
+HUB = "spec.model.source.hub"
+
+
+def words(em: EmbeddingModel, failure: Failure) -> str:
+    """Returns what happened and what to do, in whole sentences."""
+    found = of(em, failure.reason)
+    if found is None:
+        return failure.message.rstrip(". ") + "."
+    return f"{fact(failure.message)}. {found}"
+
+
+def pending(em: EmbeddingModel, reason: str, message: str) -> tuple[str, str]:
+    """Returns reason and message; what the spec names and nobody made is told by its name."""
+    token, bundle = em.source.hub.token, em.source.hub.ca_bundle
+    if reason == "CreateContainerConfigError" and token and token.name in message:
+        what = f"Secret {token.name} with key {token.key}, which {HUB}.tokenSecretRef names"
+        return "MissingSecret", f"the Job waits for {what}, in namespace {em.namespace}: {message}"
+    if reason == UNMOUNTED and bundle and naming.CERTIFICATES_VOLUME in message:
+        what = f"ConfigMap {bundle.name} with key {bundle.key}, which {HUB}.caBundleRef names"
+        return "MissingConfigMap", f"the Job waits for {what}, in namespace {em.namespace}: {message}"
+    existing = em.cache.existing
+    if reason == pods.UNSCHEDULABLE and existing and f'"{existing}" not found' in message:
+        what = f"claim {existing}, which spec.cache.claimName names"
+        return "MissingClaim", f"the Job waits for {what}, in namespace {em.namespace}: {message}"
+    return reason, message
+
+
+def fact(message: str) -> str:
+    """Returns what happened, without what the runtime advises after it in terms of its own variables."""
+    return message.split("; ", 1)[0].rstrip(". ")
+
+
+def of(em: EmbeddingModel, reason: str) -> str | None:
+    """Returns what to do about a failure in terms of the spec, None where its own words have to do."""
+    token = em.source.hub.token
+    secret = f"Secret {token.name}, key {token.key} ({HUB}.tokenSecretRef)" if token else ""
+    match reason:
+        case "ModelNotFound" if token:
+            return f"Correct spec.model.id, or put a token that may see the model into {secret}."
+        case "ModelNotFound":
+            return (
+                f"Correct spec.model.id; a private model needs {HUB}.tokenSecretRef, which names a Secret "
+                "with a token that may see it."
+            )
+        case "RevisionNotFound":
+            return "Correct spec.model.revision: a branch, a tag or a commit of that repository."
+        case "AccessDenied" if token:
+            return (
+                f"Put a valid token into {secret}; for a gated model accept its conditions at the hub with "
+                "the account that the token belongs to."
+            )
+        case "AccessDenied":
+            return (
+                f"The model is private or gated: name a Secret with a token that may read it in "
+                f"{HUB}.tokenSecretRef."
+            )
+        case "RateLimited":
+            higher = "" if token else f"a token has a higher limit ({HUB}.tokenSecretRef), "
+            return f"Nothing has to be done; {higher}a mirror has a limit of its own ({HUB}.endpoint)."
+        case "HubUnreachable":
+            return f"{_way(em)}; the network policies of namespace {em.namespace} must let the Job's pod out."
+        case "UnsupportedModel":
+            return "Choose a repository with ONNX weights, or name the file in spec.model.file."
+        case "TaskMismatch":
+            return "Correct spec.model.task, or write auto."
+        case "DiskFull" if em.cache.existing:
+            return f"Make claim {em.cache.existing} (spec.cache.claimName) larger, or name another one."
+        case "DiskFull":
+            return (
+                f"Write a larger spec.cache.size than {em.cache.size}: it is tried again when the claim has "
+                f"grown. Where its storage class cannot grow claims, delete claim {naming.claim(em)} then."
+            )
+        case _:
+            return None
+
+
+def _way(em: EmbeddingModel) -> str:
+    """Returns which fields make the way to the hub: those that are set, and those that are mostly missing."""
+    hub = em.source.hub
+    own = f"{HUB}.endpoint" if hub.endpoint else f"the operator's HF_ENDPOINT ({HUB}.endpoint overrides it)"
+    proxy = f"{HUB}.proxy ({hub.proxy.url})" if hub.proxy else f"{HUB}.proxy where there is one"
+    bundle = "its certificate's authority" if hub.ca_bundle else "a certificate of an authority of your own"
+    return f"Check {own}, {proxy}, and {HUB}.caBundleRef for {bundle}"
