@@ -30,15 +30,18 @@ def unchanged(
 
     False also where a field that manager owned is no longer desired, or was taken over by somebody else.
     """
-    owned: Mapping[str, Any] = {}
-    for entry in observed.get("metadata", {}).get("managedFields", ()):
-        if (
-            entry.get("manager") == manager
-            and entry.get("operation") == "Apply"
-            and entry.get("subresource", "") == subresource
-        ):
-            owned = entry.get("fieldsV1") or {}
+    owned = _owned(observed, manager, subresource)
     return _same_map(_content(desired), observed, owned, quantity=False)
+
+
+def owns(observed: Mapping[str, Any], manager: str, *path: str) -> bool:
+    """Returns whether the field at path has the value that manager applied last."""
+    owned = _owned(observed, manager, "")
+    for name in path:
+        if f"f:{name}" not in owned:
+            return False
+        owned = owned[f"f:{name}"]
+    return True
 
 
 def parse_quantity(value: object) -> Decimal | None:
@@ -48,6 +51,19 @@ def parse_quantity(value: object) -> Decimal | None:
     """
     match = _QUANTITY.match(str(value))
     return Decimal(match[1]) * _FACTORS[match[2]] if match else None
+
+
+def _owned(observed: Mapping[str, Any], manager: str, subresource: str) -> Mapping[str, Any]:
+    """Returns the fields that an object's managedFields give to a manager's applies."""
+    owned: Mapping[str, Any] = {}
+    for entry in observed.get("metadata", {}).get("managedFields", ()):
+        if (
+            entry.get("manager") == manager
+            and entry.get("operation") == "Apply"
+            and entry.get("subresource", "") == subresource
+        ):
+            owned = entry.get("fieldsV1") or {}
+    return owned
 
 
 def _content(desired: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from embedding_operator.api import Body
 from embedding_operator.observed import condition, is_true
 
 UNSCHEDULABLE, STARTING, NOT_READY = "Unschedulable", "Starting", "NotReady"
+ROOT_CAUSE = 50
+"""Rank from which a pod's problem is a root cause, and not just start-up."""
 _IMAGE = frozenset({
     "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError",
     "RegistryUnavailable",

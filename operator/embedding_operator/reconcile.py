@@ -15,6 +15,7 @@ import structlog
 from embedding_operator import (
     api,
     caching,
+    course,
     fields,
     naming,
     observed,
@@ -26,6 +27,7 @@ from embedding_operator import (
 )
 from embedding_operator.api import Key
 from embedding_operator.caching import Cached
+from embedding_operator.course import Course
 from embedding_operator.errors import (
     ApiError,
     ForbiddenError,
@@ -60,6 +62,7 @@ BLOCKED_SECONDS = 20.0
 _CALM = frozenset({
     "Pending", "Resolving", "Downloading", "Inspecting", "Caching", "RollingOut", "Starting", "Switching",
     "NotReady", "WaitingForCache", "ScaledToZero", "Suspended", "WaitingForRemoval", "Waiting", "HeldBack",
+    course.DECREASE_WAITS,
 })  # fmt: skip
 """Reasons for not being ready that are no cause for a warning."""
 
@@ -136,9 +139,10 @@ class Reconciler:
         state = prefetch.state(job, seen.pods_of(job) if job else ())
         plan = rollout.plan(seen, state, now)
         choices = self._choices(seen, plan)
+        way = course.course(seen, plan, now)
         if rollout.paused(em):
             cached = self._cached(seen, Step(state), plan, "")
-            await self._report(seen, plan, cached, ACCEPTED, choices, now)
+            await self._report(seen, plan, way, cached, ACCEPTED, choices, now)
             return Outcome()
         step, accepted, note = Step(state), ACCEPTED, ""
         look_again: list[float] = []
@@ -148,7 +152,7 @@ class Reconciler:
             if not em.suspended:
                 await self._apply_options(seen, options.fetching(em), writer)
                 step = await self._prefetcher.step(seen, state, writer, now, commit)
-            seen = await self._apply_sets(seen, plan, choices, writer)
+            seen = await self._apply_sets(seen, plan, way, choices, writer)
             await self._prune(seen, plan, choices, writer)
         except LeftoverError as error:
             accepted = Verdict(False, "WaitingForRemoval", str(error))
@@ -160,11 +164,11 @@ class Reconciler:
             accepted = Verdict(False, "Rejected", f"the API server refuses: {pods.clip(error.message)}")
             look_again.append(self._jitter(BLOCKED_SECONDS))
         cached = self._cached(seen, step, plan, note)
-        await self._report(seen, plan, cached, accepted, choices, now)
+        await self._report(seen, plan, way, cached, accepted, choices, now)
         if step.look_again is not None:
             look_again.append(step.look_again)
-        if plan.look_again is not None:
-            look_again.append(max(0.5, (plan.look_again - now).total_seconds()))
+        dues = [when for when in (plan.look_again, way.look_again) if when is not None]
+        look_again += [max(0.5, (when - now).total_seconds()) for when in dues]
         return Outcome(min(look_again, default=None))
 
     def _cached(self, seen: Observed, step: Step, plan: Plan, note: str) -> Cached:
@@ -211,7 +215,7 @@ class Reconciler:
         }
 
     async def _apply_sets(
-        self, seen: Observed, plan: Plan, choices: Mapping[str, Choice], writer: Writer
+        self, seen: Observed, plan: Plan, way: Course, choices: Mapping[str, Choice], writer: Writer
     ) -> Observed:
         """Applies Deployments and Service. Returns the view with what was answered: the watches lag."""
         em, found = seen.em, dict(seen.deployments)
@@ -220,7 +224,7 @@ class Reconciler:
             choice = choices[naming.short(facts.fingerprint)]
             desired = made_from(deployment(em, facts, self._runtime), choice)
             desired["spec"] |= {
-                "replicas": rollout.replicas(em),
+                "replicas": way.sizes[naming.short(facts.fingerprint)],
                 "progressDeadlineSeconds": em.rollout.progress_deadline,
             }
             name = desired["metadata"]["name"]
@@ -248,6 +252,7 @@ class Reconciler:
         self,
         seen: Observed,
         plan: Plan,
+        way: Course,
         cached: Cached,
         accepted: Verdict,
         choices: Mapping[str, Choice],
@@ -255,7 +260,7 @@ class Reconciler:
     ) -> None:
         em = seen.em
         choice = choices[naming.short(plan.wanted.fingerprint)] if plan.wanted else None
-        wanted = status.status(seen, plan, cached, accepted, choice, now)
+        wanted = status.status(seen, plan, way, cached, accepted, choice, now)
         if not fields.unchanged({"status": wanted}, em.body, naming.FIELD_MANAGER, "status"):
             try:
                 await self._cluster.apply_status(em, wanted)

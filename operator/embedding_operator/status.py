@@ -12,6 +12,7 @@ from typing import Any
 from embedding_operator import naming, pods, rollout
 from embedding_operator.api import EmbeddingModel
 from embedding_operator.caching import Cached
+from embedding_operator.course import Course, Notice
 from embedding_operator.facts import Facts
 from embedding_operator.observed import Observed
 from embedding_operator.pods import Problem
@@ -20,8 +21,6 @@ from embedding_operator.rollout import Plan
 
 ORDER = ("Accepted", "Cached", "Scheduled", "Available", "Progressing", "Stalled", "Ready")
 OVERDUE = "ProgressDeadlineExceeded"
-_REAL = 50
-"""Rank from which a pod's problem is a root cause, and not just start-up."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +46,20 @@ _NO_SERVICE = Verdict(False, pods.STARTING, "the Service is being created")
 
 
 def status(
-    seen: Observed, plan: Plan, cached: Cached, accepted: Verdict, choice: Choice | None, now: datetime
+    seen: Observed,
+    plan: Plan,
+    way: Course,
+    cached: Cached,
+    accepted: Verdict,
+    choice: Choice | None,
+    now: datetime,
 ) -> dict[str, Any]:
     """Returns the whole status. Times of conditions that did not flip are taken from the present one.
 
     choice is what the pods of the wanted set are made from, None while there is none.
     """
     em = seen.em
-    verdicts = _verdicts(seen, plan, cached, accepted, choice)
+    verdicts = _verdicts(seen, plan, way, cached, accepted, choice)
     shown = plan.serving or plan.wanted
     progress = rollout.progress(seen, plan.serving) if plan.serving else None
     ready, total = (progress.ready, progress.total) if progress else (0, 0)
@@ -85,7 +90,7 @@ def ready(status_: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _verdicts(
-    seen: Observed, plan: Plan, cached: Cached, accepted: Verdict, choice: Choice | None
+    seen: Observed, plan: Plan, way: Course, cached: Cached, accepted: Verdict, choice: Choice | None
 ) -> dict[str, Verdict]:
     found = {
         "Accepted": accepted,
@@ -94,7 +99,7 @@ def _verdicts(
         "Available": _available(seen, plan, accepted),
     }
     gave_up = _gave_up(seen.em, choice) if choice else None
-    found["Progressing"] = _progressing(seen, plan, cached, accepted, gave_up)
+    found["Progressing"] = _progressing(seen, plan, way.notice, cached, accepted, gave_up)
     found["Stalled"] = _stalled(seen.em, cached, accepted, gave_up)
     found["Ready"] = _ready(seen, plan, found)
     return _paused(found) if rollout.paused(seen.em) else found
@@ -178,7 +183,12 @@ def _stalled(em: EmbeddingModel, cached: Cached, accepted: Verdict, gave_up: Ver
 
 
 def _progressing(
-    seen: Observed, plan: Plan, cached: Cached, accepted: Verdict, gave_up: Verdict | None
+    seen: Observed,
+    plan: Plan,
+    notice: Notice | None,
+    cached: Cached,
+    accepted: Verdict,
+    gave_up: Verdict | None,
 ) -> Verdict:
     if not accepted.holds:
         return Verdict(False, accepted.reason, accepted.message)
@@ -193,6 +203,8 @@ def _progressing(
         return Verdict(True, "Caching", cached.message)
     if gave_up is not None:
         return gave_up
+    if notice is not None:
+        return Verdict(True, notice.reason, notice.message)
     progress = rollout.progress(seen, facts)
     if not progress.complete(seen.em.replicas):
         problem = rollout.problem(seen, facts)
@@ -220,7 +232,7 @@ def _ready(seen: Observed, plan: Plan, found: Mapping[str, Verdict]) -> Verdict:
         return replace(found["Stalled"], holds=False)
     if found["Progressing"].holds:
         problem = rollout.problem(seen, plan.wanted) if plan.wanted else None
-        if problem is not None and problem.rank >= _REAL:
+        if problem is not None and problem.rank >= pods.ROOT_CAUSE:
             return Verdict(False, problem.reason, problem.message)
         return Verdict(False, found["Progressing"].reason, found["Progressing"].message)
     return Verdict(True, "Ready", found["Available"].message)
