@@ -56,8 +56,8 @@ format: setup  ## format and fix what can be fixed
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-generate: setup  ## write the tables of docs/configuration.md from the settings
-	$(PY) docs/generate.py
+generate: setup  ## write docs/crd.md from the schema, and the tables of docs/configuration.md from the settings
+	$(PY) docs/generate
 
 lock: setup  ## compile requirements/*.in to hashed lock files
 	for f in runtime operator dev golden build; do (cd requirements && ../.venv/bin/uv pip compile -q --universal \

@@ -1,19 +1,13 @@
-"""Writes the tables of docs/configuration.md from the settings, between its markers.
+"""The tables of docs/configuration.md, from the settings."""
 
-`python docs/generate.py` writes them, with `--check` it only says whether they are current.
-"""
-
-import sys
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
+from table import table
 
 from embedding_runtime.settings import HubSettings, ModelEntry, PrefetchSettings, ServeSettings
-
-PAGE = Path(__file__).with_name("configuration.md")
 
 # What a reader looks for together; a variable that no group names is a mistake.
 _GROUPS = {
@@ -44,7 +38,7 @@ def page(text: str) -> str:
         before, found, rest = text.partition(begin)
         _, closed, after = rest.partition(end)
         if not found or not closed:
-            raise SystemExit(f"{PAGE.name} lacks the markers of {name!r}")
+            raise SystemExit(f"docs/configuration.md lacks the markers of {name!r}")
         text = "\n".join([before + begin, *lines, end + after])
     return text
 
@@ -53,9 +47,9 @@ def _server() -> Iterator[str]:
     fields = {_variable(name, field): field for name, field in ServeSettings.model_fields.items()}
     for heading, names in _GROUPS.items():
         rows = [_row(name, fields.pop(name)) for name in names.split()]
-        yield from ("", f"### {heading}", "", *_table(("variable", "default", "what"), rows))
+        yield from ("", f"### {heading}", "", *table(("variable", "default", "what"), rows))
     if fields:
-        raise SystemExit(f"docs/generate.py groups no variable {', '.join(fields)}")
+        raise SystemExit(f"docs/generate groups no variable {', '.join(fields)}")
     yield ""
 
 
@@ -63,12 +57,12 @@ def _prefetch() -> Iterator[str]:
     shared = set(HubSettings.model_fields)
     own = {name: field for name, field in PrefetchSettings.model_fields.items() if name not in shared}
     rows = [_row(_variable(name, field), field) for name, field in own.items()]
-    yield from ("", *_table(("variable", "default", "what"), rows), "")
+    yield from ("", *table(("variable", "default", "what"), rows), "")
 
 
 def _entry() -> Iterator[str]:
     rows = [(f"`{name}`", field.description or "") for name, field in ModelEntry.model_fields.items()]
-    yield from ("", *_table(("field", "what"), rows), "")
+    yield from ("", *table(("field", "what"), rows), "")
 
 
 def _variable(name: str, field: FieldInfo) -> str:
@@ -110,26 +104,3 @@ def _default(field: FieldInfo) -> str:
     if value is None:
         return "(unset)"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
-
-
-def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    yield f"| {' | '.join(heads)} |"
-    yield "|" + "---|" * len(heads)
-    for row in rows:
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
-
-
-def main(arguments: list[str]) -> int:
-    """Write the page, or say that it is not current."""
-    text = PAGE.read_text(encoding="utf-8")
-    made = page(text)
-    if "--check" in arguments:
-        if made != text:
-            print("docs/configuration.md is not current: run `make generate`", file=sys.stderr)
-        return int(made != text)
-    PAGE.write_text(made, encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
