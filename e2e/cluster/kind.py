@@ -46,7 +46,13 @@ def configuration(models_folder: str) -> str:
     """Return kind's configuration. The only port is the API server's: a free one of the loopback address."""
     mount = {"hostPath": models_folder, "containerPath": MODELS_MOUNT, "readOnly": True}
     nodes = [{"role": role, "extraMounts": [mount]} for role in ("control-plane", *["worker"] * WORKERS)]
-    return json.dumps({"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4", "nodes": nodes}, indent=1)
+    found = {
+        "kind": "Cluster",
+        "apiVersion": "kind.x-k8s.io/v1alpha4",
+        "featureGates": {"ImageVolume": True},  # on by itself from Kubernetes 1.35
+        "nodes": nodes,
+    }
+    return json.dumps(found, indent=1)
 
 
 @dataclass(frozen=True)

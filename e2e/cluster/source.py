@@ -22,7 +22,7 @@ from e2e.cluster.steps import Step
 from e2e.cluster.versions import KIND_NODE
 
 GO = KIND_NODE / "go"
-THIRD_PARTY = ("kubernetes", "kind", "etcd", "coredns", "crictl")
+THIRD_PARTY = ("kubernetes", "kind", "containerd", "etcd", "coredns", "crictl")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Build one group of programs from Go modules into a folder: go-programs.sh GROUP FOLDER
-# Groups: kubernetes (seven commands, local-path-provisioner, pause), podnet, kind, crictl, etcd, coredns.
+# Groups: kubernetes (seven commands, local-path-provisioner, pause), podnet, kind, containerd, crictl,
+# etcd, coredns.
 # Versions are pinned by go/*/go.mod and go.sum. A program appears in FOLDER only when it is complete.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -11,6 +12,9 @@ export CGO_ENABLED=0 GOWORK=off GOFLAGS="-mod=readonly -trimpath -buildvcs=false
 mkdir -p "$folder"
 fresh=$(mktemp -d "$folder/.building-XXXXXX")
 trap 'rm -rf "$fresh"' EXIT
+
+# version MODULE DEPENDENCY: what go.mod pins
+version() { awk -v name="$2" '$1 == name {print $2} $2 == name {print $3}' "$here/go/$1/go.mod"; }
 
 # build MODULE LDFLAGS PACKAGE...: in one invocation, so that what the programs share is compiled once
 build() {
@@ -43,11 +47,19 @@ kind() {
     "$source/pkg/build/nodeimage/const_storage.go" >"$fresh/kind-files/manifests/default-storage.yaml"
 }
 
+# image volumes and the device interface of resource claims need version 2, which Debian does not have
+containerd() {
+  local module=github.com/containerd/containerd/v2
+  build containerd "-X $module/version.Version=$(version containerd $module)" \
+    -tags no_btrfs $module/cmd/{containerd,containerd-shim-runc-v2,ctr}
+}
+
 case $group in
   kubernetes) kubernetes ;;
   podnet) build kubernetes "" ./podnet ;;
   kind) kind ;;
-  crictl) build crictl "-X sigs.k8s.io/cri-tools/pkg/version.Version=$(awk "/cri-tools v/{print \$3}" "$here/go/crictl/go.mod")" sigs.k8s.io/cri-tools/cmd/crictl ;;
+  containerd) containerd ;;
+  crictl) build crictl "-X sigs.k8s.io/cri-tools/pkg/version.Version=$(version crictl sigs.k8s.io/cri-tools)" sigs.k8s.io/cri-tools/cmd/crictl ;;
   etcd) build etcd "" go.etcd.io/etcd/server/v3; mv "$fresh/server" "$fresh/etcd" ;;
   coredns) build coredns "" . ;;
   *) echo "no such group: $group" >&2; exit 2 ;;

@@ -28,8 +28,8 @@ unpack_root() {
   mkdir "$root"
   tar -xzf "$tarball" -C "$root"
   cp -r --no-preserve=mode "$programs/kind-files/root/." "$root/"
+  install -m 755 "$programs"/{containerd,containerd-shim-runc-v2,ctr} "$root/usr/local/bin/"
   chmod 755 "$root"/usr/local/bin/* "$root"/kind/bin/*
-  ln -sf /usr/bin/containerd "$root/usr/local/bin/containerd" # kind's unit starts this path, Debian installs that one
   rm -rf "$root/opt/cni/bin"
   mkdir -p "$root/opt/cni" "$root/etc/kubernetes/manifests" "$root/kind/manifests"
   ln -s /usr/lib/cni "$root/opt/cni/bin"
