@@ -37,13 +37,18 @@ class Gpu:
 
 @dataclass(frozen=True)
 class CacheSpec:
-    """spec.cache: the claim that holds the model's files."""
+    """spec.cache: the claim that holds the model's files.
+
+    volume_access is how the volume can be used: the spec's access mode, or what a claim that exists says of
+    itself (volumes.as_it_is).
+    """
 
     size: str
     storage_class: str | None
     access_mode: str
     retention: str
     existing: str | None
+    volume_access: str
 
 
 @dataclass(frozen=True)
@@ -188,6 +193,7 @@ def _cache(cache: Body) -> CacheSpec:
         access_mode=cache.get("accessMode", "ReadWriteOnce"),
         retention=cache.get("retention", "Delete"),
         existing=cache.get("claimName"),
+        volume_access=cache.get("accessMode", "ReadWriteOnce"),
     )
 
 

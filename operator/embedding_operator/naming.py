@@ -16,6 +16,8 @@ NAME_LABEL = "app.kubernetes.io/name"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 MODEL_LABEL = f"{GROUP}/model"
 FINGERPRINT_LABEL = f"{GROUP}/fingerprint"
+CLAIM_LABEL = f"{GROUP}/claim"
+"""On pods that share a volume which one node at a time can use: which claim, so that they find each other."""
 
 FACTS_ANNOTATION = f"{GROUP}/facts"
 """On a Deployment: what its pods serve, as JSON, so that a restarted operator knows it."""
@@ -102,6 +104,11 @@ def claim(em: EmbeddingModel) -> str:
     one in use.
     """
     return em.cache.existing or f"{em.name}-{_digest(*_source(em))}"
+
+
+def claim_label(claim: str) -> str:
+    """Returns a claim's name as the value of a label, which may be shorter than a name."""
+    return claim if len(claim) <= 63 else _digest(claim)
 
 
 def _source(em: EmbeddingModel) -> list[str]:

@@ -24,6 +24,7 @@ from embedding_operator import (
     revisions,
     rollout,
     status,
+    volumes,
 )
 from embedding_operator.api import Key
 from embedding_operator.caching import Cached
@@ -38,7 +39,7 @@ from embedding_operator.errors import (
     RejectedError,
 )
 from embedding_operator.line import Line
-from embedding_operator.observed import BUDGET, CONFIG_MAP, DEPLOYMENT, REVISION, SERVICE, Observed
+from embedding_operator.observed import BUDGET, CLAIM, CONFIG_MAP, DEPLOYMENT, REVISION, SERVICE, Observed
 from embedding_operator.ports import Cache, Cluster
 from embedding_operator.prefetch import Done
 from embedding_operator.prefetcher import Prefetcher, Step, filled
@@ -51,7 +52,7 @@ from embedding_operator.resources.revision import made_from, revision
 from embedding_operator.resources.service import service
 from embedding_operator.revisions import Choice
 from embedding_operator.rollout import Plan
-from embedding_operator.status import ACCEPTED, Verdict
+from embedding_operator.status import Verdict
 from embedding_operator.writer import Writer
 
 log = structlog.get_logger("embedding_operator.reconcile")
@@ -133,7 +134,8 @@ class Reconciler:
         return None if body is None else observed.observed(api.parse(body), children)
 
     async def _reconcile(self, seen: Observed) -> Outcome:
-        em, now = seen.em, self._clock()
+        seen, now = await self._with_its_volume(seen), self._clock()
+        em = seen.em
         writer = Writer(self._cluster, em)
         job = seen.jobs.get(naming.job(em))
         state = prefetch.state(job, seen.pods_of(job) if job else ())
@@ -142,9 +144,9 @@ class Reconciler:
         way = course.course(seen, plan, now)
         if rollout.paused(em):
             cached = self._cached(seen, Step(state), plan, "")
-            await self._report(seen, plan, way, cached, ACCEPTED, choices, now)
+            await self._report(seen, plan, way, cached, status.accepted(em), choices, now)
             return Outcome()
-        step, accepted, note = Step(state), ACCEPTED, ""
+        step, accepted, note = Step(state), status.accepted(em), ""
         look_again: list[float] = []
         try:
             note = await self._apply_claim(seen, writer)
@@ -170,6 +172,13 @@ class Reconciler:
         dues = [when for when in (plan.look_again, way.look_again) if when is not None]
         look_again += [max(0.5, (when - now).total_seconds()) for when in dues]
         return Outcome(min(look_again, default=None))
+
+    async def _with_its_volume(self, seen: Observed) -> Observed:
+        """A claim of somebody else is not watched, and its own access mode counts."""
+        if seen.em.cache.existing is None:
+            return seen
+        claim = await self._cluster.get(CLAIM, seen.em.namespace, seen.em.cache.existing)
+        return replace(seen, em=volumes.as_it_is(seen.em, claim))
 
     def _cached(self, seen: Observed, step: Step, plan: Plan, note: str) -> Cached:
         known = plan.wanted
@@ -236,7 +245,9 @@ class Reconciler:
             body = seen.services.get(em.name)
             moves = rollout.service_moves(body, plan.serving)
             moved = await writer.ensure(service(em, plan.serving.fingerprint), body, version=moves)
-            await writer.ensure(budget(em, plan.serving.fingerprint), seen.of(BUDGET).get(em.name))
+            away = volumes.gives_way(seen, plan.serving.fingerprint)
+            guard = budget(em, plan.serving.fingerprint, gives_way=away)
+            await writer.ensure(guard, seen.of(BUDGET).get(em.name))
             seen = seen.having(SERVICE, [moved])
         return seen.having(DEPLOYMENT, found.values())
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from embedding_operator import naming, pods, rollout
+from embedding_operator import naming, pods, rollout, volumes
 from embedding_operator.api import EmbeddingModel
 from embedding_operator.caching import Cached
 from embedding_operator.course import Course, Notice
@@ -33,6 +33,7 @@ class Verdict:
 
 
 ACCEPTED = Verdict(True, "Accepted", "the spec is acted on")
+ONE_NODE = "OneNode"
 SUSPENDED = Verdict(
     False, "Suspended", "spec.suspend is true: no pod and no Job runs; the claim and the Service are kept"
 )
@@ -43,6 +44,12 @@ _PAUSED = (
 _SCALED_TO_ZERO = Verdict(False, "ScaledToZero", "spec.replicas is 0: no pod runs, the cache is kept")
 _NO_CACHE = Verdict(False, "WaitingForCache", "no pod runs before the model is cached; see Cached")
 _NO_SERVICE = Verdict(False, pods.STARTING, "the Service is being created")
+
+
+def accepted(em: EmbeddingModel) -> Verdict:
+    """Returns the Accepted condition of a spec that is acted on, with what its user may not expect."""
+    words = volumes.note(em)
+    return Verdict(True, ONE_NODE, f"{ACCEPTED.message}; {words}") if words else ACCEPTED
 
 
 def status(
@@ -129,7 +136,11 @@ def _scheduled(seen: Observed, plan: Plan) -> Verdict:
     problems = [pods.diagnosis(pod, naming.CONTAINER) for pod in found]
     waiting = [problem.message for problem in problems if problem and problem.reason == pods.UNSCHEDULABLE]
     if waiting:
-        return Verdict(False, pods.UNSCHEDULABLE, f"{len(waiting)} of {len(found)} pods: {waiting[0]}")
+        words = f"{len(waiting)} of {len(found)} pods: {waiting[0]}"
+        shared = volumes.note(em)
+        return Verdict(
+            False, pods.UNSCHEDULABLE, f"{words.rstrip('. ')}. Note: {shared}" if shared else words
+        )
     if len(found) < em.replicas:
         return Verdict(False, pods.STARTING, f"{len(found)} of {em.replicas} pods are there")
     return Verdict(True, "Scheduled", "the scheduler has turned no pod down")

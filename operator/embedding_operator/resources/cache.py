@@ -85,7 +85,7 @@ def job(
     config = options.fetching(em)
     if config is not None:
         options.mount(template, config)
-    template |= scheduling.placement(em, hosts)
+    template |= scheduling.placement(em, naming.claim(em), hosts)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -120,6 +120,11 @@ def job(
                     },
                 ]
             },
-            "template": {"metadata": {"labels": naming.labels(em.name, "prefetch")}, "spec": template},
+            "template": {
+                "metadata": {
+                    "labels": naming.labels(em.name, "prefetch") | scheduling.labels(em, naming.claim(em))
+                },
+                "spec": template,
+            },
         },
     }

@@ -42,7 +42,11 @@ def deployment(em: EmbeddingModel, facts: Facts, runtime: Runtime) -> dict[str, 
             "strategy": _strategy(em),
             "selector": {"matchLabels": selector},
             "template": {
-                "metadata": {"labels": naming.labels(em.name, "serving") | selector},
+                "metadata": {
+                    "labels": naming.labels(em.name, "serving")
+                    | selector
+                    | scheduling.labels(em, facts.claim)
+                },
                 "spec": _pod(em, facts, runtime, selector),
             },
         },
@@ -77,7 +81,7 @@ def _pod(em: EmbeddingModel, facts: Facts, runtime: Runtime, selector: dict[str,
             },
         )
     options.mount(spec, options.serving(em, facts))
-    spec |= scheduling.placement(em)
+    spec |= scheduling.placement(em, facts.claim)
     if constraints := scheduling.spread(em, selector):
         spec["topologySpreadConstraints"] = constraints
     if em.gpu and em.gpu.runtime_class is not None:

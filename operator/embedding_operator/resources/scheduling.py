@@ -8,15 +8,17 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from embedding_operator import naming, volumes
 from embedding_operator.api import Body, EmbeddingModel
 
 HOSTNAME = "kubernetes.io/hostname"
 
 
-def placement(em: EmbeddingModel, hosts: Sequence[str] | None = None) -> dict[str, Any]:
+def placement(em: EmbeddingModel, claim: str, hosts: Sequence[str] | None = None) -> dict[str, Any]:
     """Returns the fields of a pod's spec that say where it may run, and with what its image is pulled.
 
-    hosts are the nodes (kubernetes.io/hostname) that it has to run on beside what the spec says, None any.
+    claim is what it mounts. hosts are the nodes (kubernetes.io/hostname) that it has to run on beside what
+    the spec says, None any.
     """
     given = em.scheduling
     found: dict[str, Any] = {
@@ -28,17 +30,31 @@ def placement(em: EmbeddingModel, hosts: Sequence[str] | None = None) -> dict[st
     }
     if hosts is not None:
         found["affinity"] = _on(hosts, found["affinity"])
+    if volumes.is_held_together(em):
+        found["affinity"] = _beside(claim, found["affinity"])
     return {name: value for name, value in found.items() if value}
 
 
 def digest(em: EmbeddingModel) -> str:
     """Returns 8 hex digits that tell one placement by the spec from another."""
-    return hashlib.sha256(json.dumps(placement(em), sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(placement(em, naming.claim(em)), sort_keys=True).encode()).hexdigest()[
+        :8
+    ]
+
+
+def labels(em: EmbeddingModel, claim: str) -> dict[str, str]:
+    """Returns the label by which pods that share a volume of one node find each other, empty for others."""
+    return {naming.CLAIM_LABEL: naming.claim_label(claim)} if volumes.is_held_together(em) else {}
 
 
 def spread(em: EmbeddingModel, selector: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Returns how the pods with these labels are spread: as the spec says, else over the nodes."""
+    """Returns how the pods with these labels are spread: as the spec says, else over the nodes.
+
+    Pods that have to share a node are not spread unless the spec says so.
+    """
     given = em.scheduling.spread
+    if given is None and volumes.is_held_together(em):
+        return []
     if given is None:
         given = ({"maxSkew": 1, "topologyKey": HOSTNAME, "whenUnsatisfiable": "ScheduleAnyway"},)
     return [{**item, "labelSelector": {"matchLabels": dict(selector)}} for item in given]
@@ -61,3 +77,18 @@ def _on(hosts: Sequence[str], affinity: Mapping[str, Any]) -> dict[str, Any]:
     ]
     nodes["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": terms}
     return {**affinity, "nodeAffinity": nodes}
+
+
+def _beside(claim: str, affinity: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the affinity with the rule that pods which mount this claim share a node.
+
+    The first of them fits everywhere, as the scheduler counts a pod among those that its own rule names.
+    """
+    pods = dict(affinity.get("podAffinity") or {})
+    pods["requiredDuringSchedulingIgnoredDuringExecution"] = [
+        {
+            "labelSelector": {"matchLabels": {naming.CLAIM_LABEL: naming.claim_label(claim)}},
+            "topologyKey": HOSTNAME,
+        }
+    ]
+    return {**affinity, "podAffinity": pods}

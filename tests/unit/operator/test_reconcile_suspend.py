@@ -59,7 +59,7 @@ def test_suspended_from_the_start_nothing_is_fetched() -> None:
     assert world.cluster.all("Job") == []
     assert world.names("PersistentVolumeClaim")
     assert world.condition("Cached")[:2] == ("False", "Suspended")
-    assert world.condition("Accepted")[:2] == ("True", "Accepted")
+    assert world.condition("Accepted")[:2] == ("True", "OneNode")
 
 
 def test_a_working_job_is_stopped() -> None:
@@ -105,7 +105,7 @@ def test_a_paused_resource_is_written_to_in_its_status_only() -> None:
     world.reconcile()
     assert {verb for verb, _, _ in world.cluster.writes()} == {"status"}
     assert world.cluster.events == events
-    assert world.condition("Accepted")[:2] == ("True", "Accepted")
+    assert world.condition("Accepted")[:2] == ("True", "OneNode")
     assert world.condition("Progressing")[:2] == ("False", "Paused")
     assert naming.PAUSED_ANNOTATION in world.condition("Ready")[2]
 

@@ -94,7 +94,7 @@ def test_one_pod_that_cannot_run_makes_it_unready_and_leaves_it_available() -> N
 
 
 def test_scheduled_says_what_the_scheduler_says_while_another_pod_has_a_graver_problem() -> None:
-    world = World()
+    world = World(cache={"accessMode": "ReadWriteMany"})
     world.prefetched()
     world.settle()
     assert world.condition("Scheduled")[:2] == ("False", "Starting")

@@ -1,0 +1,72 @@
+"""On how many nodes a claim's volume can be used, and what follows for the pods that mount it: pure.
+
+A ReadWriteOnce volume is attached to one node. Pods elsewhere would hang in ContainerCreating with a
+multi-attach error, so all of them are made to share a node; a pod that comes up beside an old one needs that
+too, and a template that followed the number of replicas would be rolled out by every scale-up: so the rule is
+there for a single replica as well.
+"""
+
+from dataclasses import replace
+
+from embedding_operator import naming, pods
+from embedding_operator.api import Body, EmbeddingModel
+from embedding_operator.observed import Observed
+
+ONE_NODE, ONE_POD = "ReadWriteOnce", "ReadWriteOncePod"
+_MANY = ("ReadWriteMany", "ReadOnlyMany")
+
+
+def as_it_is(em: EmbeddingModel, claim: Body | None) -> EmbeddingModel:
+    """Returns the resource with how the claim that spec.cache.claimName names can be used.
+
+    Unchanged where the claim is not there: the narrowest is assumed then.
+    """
+    modes = (claim or {}).get("spec", {}).get("accessModes") or ()
+    if not modes:
+        return em
+    widest = next((mode for mode in (*_MANY, ONE_NODE) if mode in modes), modes[0])
+    return replace(em, cache=replace(em.cache, volume_access=widest))
+
+
+def is_held_together(em: EmbeddingModel) -> bool:
+    """Returns whether the pods get the rule that all of them share a node.
+
+    Not where the spec has such rules of its own: the scheduler wants one pod that fits all of them.
+    """
+    return em.cache.volume_access not in _MANY and not _own_rules(em)
+
+
+def note(em: EmbeddingModel) -> str:
+    """Returns what several replicas mean for the volume, empty where they mean nothing."""
+    if em.replicas < 2 or em.cache.volume_access in _MANY:
+        return ""
+    name = naming.claim(em)
+    other = "another claim" if em.cache.existing else "spec.cache.accessMode: ReadWriteMany"
+    if em.cache.volume_access == ONE_POD:
+        return f"claim {name} is {ONE_POD}: one pod can use it, not {em.replicas}; name {other}"
+    spreading = f"to spread them, write {other}"
+    if _own_rules(em):
+        return (
+            f"claim {name} is {ONE_NODE} and spec.scheduling.affinity.podAffinity has rules of its own: pods "
+            f"that these put on another node than the volume's cannot start; {spreading}"
+        )
+    return (
+        f"claim {name} is {ONE_NODE}: all {em.replicas} pods share the one node that its volume is attached "
+        f"to, and a drain of that node takes all of them; {spreading}"
+    )
+
+
+def gives_way(seen: Observed, fingerprint: str) -> bool:
+    """Returns whether a drain may take all pods of a set at once.
+
+    Where they have to share a node, the successor of the first that a drain takes has no node before the last
+    has gone: a budget that waits for it would hold the drain up for ever.
+    """
+    found = seen.pods_with(naming.selector(seen.em.name, fingerprint))
+    problems = [pods.diagnosis(pod, naming.CONTAINER) for pod in found]
+    return is_held_together(seen.em) and any(p and p.reason == pods.UNSCHEDULABLE for p in problems)
+
+
+def _own_rules(em: EmbeddingModel) -> bool:
+    given = (em.scheduling.affinity or {}).get("podAffinity") or {}
+    return bool(given.get("requiredDuringSchedulingIgnoredDuringExecution"))
