@@ -6,7 +6,7 @@ Objects travel as plain dictionaries. Every request has a timeout and is counted
 import asyncio
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -14,8 +14,9 @@ import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
-from embedding_operator import api, metrics, naming
+from embedding_operator import api, census, metrics, naming
 from embedding_operator.api import Body, EmbeddingModel, Key
+from embedding_operator.census import Census
 from embedding_operator.errors import ApiError, ConflictError, ForbiddenError, NotFoundError, RejectedError
 from embedding_operator.fields import parse_quantity
 from embedding_operator.observed import (
@@ -202,19 +203,32 @@ class KubernetesCluster:
         }
         await self._json("POST", _path("Event", em.namespace), "Event", body=body)
 
+    async def census(self) -> Census:
+        """See ports.Cluster. Of each page only what counts is kept."""
+        nodes = [census.node(body) async for body in self._each("Node", "/api/v1/nodes")]
+        on_nodes = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
+        pods = [
+            census.tenant(body) async for body in self._each(POD, "/api/v1/pods", {"fieldSelector": on_nodes})
+        ]
+        return Census(tuple(nodes), tuple(pod for pod in pods if pod is not None))
+
     async def _list(self, kind: str, path: str, selector: str) -> list[Body]:
-        """Returns all objects under a path, page by page. List items come without kind: it is put back."""
-        found: list[Body] = []
-        query = {"limit": str(PAGE)}
-        if selector:
-            query["labelSelector"] = selector
+        query = {"labelSelector": selector} if selector else {}
+        return [body async for body in self._each(kind, path, query)]
+
+    async def _each(
+        self, kind: str, path: str, query: Mapping[str, str] | None = None
+    ) -> AsyncIterator[Body]:
+        """Yields all objects under a path, page by page. List items come without kind: it is put back."""
+        query = {"limit": str(PAGE), **(query or {})}
         version = _KINDS[kind].api_version if kind in _KINDS else "v1"
         while True:
             page = await self._json("GET", path, kind, query=query)
-            found += [{"apiVersion": version, "kind": kind} | item for item in page.get("items") or ()]
+            for item in page.get("items") or ():
+                yield {"apiVersion": version, "kind": kind} | item
             token = page.get("metadata", {}).get("continue")
             if not token:
-                return found
+                return
             query["continue"] = token
 
     async def _json(

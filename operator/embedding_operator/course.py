@@ -4,10 +4,12 @@ Everything follows from what is observed, so that a restarted operator goes on w
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from embedding_operator import naming, rollout, scaling
+from embedding_operator import census, naming, pods, rollout, scaling
+from embedding_operator.api import Body
+from embedding_operator.census import Census, Unreadable
 from embedding_operator.facts import Facts
 from embedding_operator.observed import Observed
 from embedding_operator.rollout import Plan
@@ -25,15 +27,39 @@ class Notice:
 
 @dataclass(frozen=True)
 class Course:
-    """sizes: pods of each set, by the fingerprint's short form. look_again: when it may change by itself."""
+    """sizes: pods of each set, by the fingerprint's short form. look_again: when it may change by itself.
+
+    scarcity: who holds what pods wait for, empty where none does.
+    """
 
     sizes: Mapping[str, int]
     notice: Notice | None = None
     look_again: datetime | None = None
+    scarcity: str = ""
 
 
-def course(seen: Observed, plan: Plan, now: datetime) -> Course:
-    """Returns how to carry out a plan at this moment."""
+def wants_count(seen: Observed, plan: Plan) -> bool:
+    """Returns whether there is a pod without a node, so that it matters what the nodes have."""
+    return seen.em.gpu is not None and any(pods.unschedulable(pod) for pod in _pods(seen, plan))
+
+
+def course(seen: Observed, plan: Plan, counted: Census | Unreadable | None, now: datetime) -> Course:
+    """Returns how to carry out a plan at this moment. counted: None where there was no need to count."""
+    found = _sized(seen, plan, now)
+    gpu = seen.em.gpu
+    if counted is None or gpu is None:
+        return found
+    return replace(found, scarcity=census.scarcity(counted, gpu.resource_name, gpu.count))
+
+
+def _pods(seen: Observed, plan: Plan) -> list[Body]:
+    """Returns the pods of all sets of a plan that are to stay."""
+    return [
+        pod for facts in plan.sets for pod in seen.pods_with(naming.selector(seen.em.name, facts.fingerprint))
+    ]
+
+
+def _sized(seen: Observed, plan: Plan, now: datetime) -> Course:
     wanted = rollout.replicas(seen.em)
     holds = {naming.short(facts.fingerprint): _hold(seen, facts, wanted, now) for facts in plan.sets}
     sizes = {short: hold.replicas if hold else wanted for short, hold in holds.items()}

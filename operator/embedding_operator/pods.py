@@ -52,9 +52,8 @@ def diagnosis(pod: Body, container: str) -> Problem | None:
     status = pod.get("status") or {}
     if is_true(pod, "Ready") or status.get("phase") == "Succeeded":
         return None
-    scheduled = condition(pod, "PodScheduled")
-    if scheduled and scheduled.get("status") == "False":
-        words = clip(scheduled.get("message") or "the scheduler gives no reason")
+    if unschedulable(pod):
+        words = clip((condition(pod, "PodScheduled") or {}).get("message") or "the scheduler gives no reason")
         return Problem(UNSCHEDULABLE, f"cannot be scheduled: {words}", 50)
     state = _container(status, container)
     if state is None:
@@ -63,6 +62,11 @@ def diagnosis(pod: Body, container: str) -> Problem | None:
             return Problem(str(reason or "Failed"), clip(message or "the pod failed"), 60)
         return Problem(STARTING, "the pod is being set up on its node", 10)
     return _waiting(state) or _ended(state, container) or _running(state)
+
+
+def unschedulable(pod: Body) -> bool:
+    """Returns whether the scheduler has looked for a node for a pod, and found none."""
+    return (condition(pod, "PodScheduled") or {}).get("status") == "False"
 
 
 def clip(text: object) -> str:

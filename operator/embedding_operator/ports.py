@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from embedding_operator.api import Body, EmbeddingModel, Key
+from embedding_operator.census import Census
 
 Children = Mapping[str, Sequence[Body]]
 """Children by kind."""
@@ -38,6 +39,9 @@ class Cluster(Protocol):
 
     async def hosts_offering(self, resource: str, count: int) -> list[str]:
         """Returns kubernetes.io/hostname of schedulable nodes with at least count of an extended resource."""
+
+    async def census(self) -> Census:
+        """Returns what all nodes have and which pods hold it, read now and page by page."""
 
     async def post_event(self, em: EmbeddingModel, *, reason: str, message: str, warning: bool) -> None:
         """Writes one Event about a resource."""

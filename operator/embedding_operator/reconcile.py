@@ -24,6 +24,7 @@ from embedding_operator import (
     revisions,
     rollout,
     status,
+    survey,
     volumes,
 )
 from embedding_operator.api import Key
@@ -53,6 +54,7 @@ from embedding_operator.resources.service import service
 from embedding_operator.revisions import Choice
 from embedding_operator.rollout import Plan
 from embedding_operator.status import Verdict
+from embedding_operator.survey import Survey
 from embedding_operator.writer import Writer
 
 log = structlog.get_logger("embedding_operator.reconcile")
@@ -95,6 +97,7 @@ class Reconciler:
         self._clock = clock
         self._jitter = jitter
         self._prefetcher = Prefetcher(cluster, runtime, Line(cache.jobs, prefetches), jitter)
+        self._survey = Survey(cluster)
         self._announced: dict[Key, tuple[str, str]] = {}
 
     async def __call__(self, key: Key, *, fresh: bool = False) -> Outcome:
@@ -141,7 +144,8 @@ class Reconciler:
         state = prefetch.state(job, seen.pods_of(job) if job else ())
         plan = rollout.plan(seen, state, now)
         choices = self._choices(seen, plan)
-        way = course.course(seen, plan, now)
+        counted = await self._survey.census(now) if course.wants_count(seen, plan) else None
+        way = course.course(seen, plan, counted, now)
         if rollout.paused(em):
             cached = self._cached(seen, Step(state), plan, "")
             await self._report(seen, plan, way, cached, status.accepted(em), choices, now)
@@ -169,6 +173,8 @@ class Reconciler:
         await self._report(seen, plan, way, cached, accepted, choices, now)
         if step.look_again is not None:
             look_again.append(step.look_again)
+        if counted is not None:
+            look_again.append(self._jitter(survey.HELD.total_seconds()))
         dues = [when for when in (plan.look_again, way.look_again) if when is not None]
         look_again += [max(0.5, (when - now).total_seconds()) for when in dues]
         return Outcome(min(look_again, default=None))

@@ -102,7 +102,7 @@ def _verdicts(
     found = {
         "Accepted": accepted,
         "Cached": Verdict(cached.holds, cached.reason, cached.message),
-        "Scheduled": _scheduled(seen, plan),
+        "Scheduled": _scheduled(seen, plan, way),
         "Available": _available(seen, plan, accepted),
     }
     gave_up = _gave_up(seen.em, choice) if choice else None
@@ -124,7 +124,7 @@ def _paused(found: Mapping[str, Verdict]) -> dict[str, Verdict]:
     }
 
 
-def _scheduled(seen: Observed, plan: Plan) -> Verdict:
+def _scheduled(seen: Observed, plan: Plan, way: Course) -> Verdict:
     em, facts = seen.em, plan.wanted or plan.serving
     if em.suspended:
         return SUSPENDED
@@ -137,6 +137,7 @@ def _scheduled(seen: Observed, plan: Plan) -> Verdict:
     waiting = [problem.message for problem in problems if problem and problem.reason == pods.UNSCHEDULABLE]
     if waiting:
         words = f"{len(waiting)} of {len(found)} pods: {waiting[0]}"
+        words = f"{words.rstrip('. ')}. {way.scarcity}" if way.scarcity else words
         shared = volumes.note(em)
         return Verdict(
             False, pods.UNSCHEDULABLE, f"{words.rstrip('. ')}. Note: {shared}" if shared else words

@@ -64,6 +64,11 @@ def test_a_second_one_is_pending_with_the_schedulers_reason(kubectl: Kubectl, gp
     kubectl.apply(model("second", RERANKER, gpu={"count": 1}))
     condition = kubectl.wait_for_condition("second", "Available", "False", "Unschedulable")
     assert "Insufficient nvidia.com/gpu" in condition["message"]
+    scheduled = kubectl.condition("second", "Scheduled")
+    assert scheduled["reason"] == "Unschedulable"
+    assert "Insufficient nvidia.com/gpu" in scheduled["message"]
+    assert "The cluster has 1 nvidia.com/gpu, 0 free" in scheduled["message"]
+    assert f"held by EmbeddingModel {kubectl.namespace}/first (1)" in scheduled["message"]
     assert [pod["status"]["phase"] for pod in _pods(kubectl, "second")] == ["Pending"]
     assert "Unschedulable" in kubectl("get", "em", "second")
 

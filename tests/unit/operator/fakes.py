@@ -11,6 +11,7 @@ from typing import Any
 
 from embedding_operator import api, naming
 from embedding_operator.api import Body, EmbeddingModel, Key
+from embedding_operator.census import Census
 from embedding_operator.errors import ApiError, ConflictError, NotFoundError
 from embedding_operator.observed import CHILD_KINDS
 from embedding_operator.ports import Children
@@ -45,6 +46,7 @@ class FakeCluster:
         self.logs: dict[str, str] = {}
         self.mount_failures: dict[str, str] = {}
         self.hosts: list[str] | ApiError = []
+        self.counted: Census | ApiError = Census((), ())
         self.refuse: dict[str, ApiError] = {}
         self.hidden: set[str] = set()  # uids that the watches have not shown yet
         self.ghosts: list[Body] = []  # objects that the watches still show
@@ -170,6 +172,12 @@ class FakeCluster:
         if isinstance(self.hosts, ApiError):
             raise self.hosts
         return self.hosts
+
+    async def census(self) -> Census:
+        self.requests.append(("list", "Node", "census"))
+        if isinstance(self.counted, ApiError):
+            raise self.counted
+        return self.counted
 
     async def post_event(self, em: EmbeddingModel, *, reason: str, message: str, warning: bool) -> None:
         self.events.append((reason, message, warning))

@@ -195,6 +195,33 @@ def test_hosts_are_schedulable_nodes_with_enough_of_the_resource() -> None:
     assert ask(server, lambda c: c.hosts_offering("nvidia.com/gpu", 2)) == ["host-two"]
 
 
+def test_a_census_reads_nodes_and_the_pods_on_them_page_by_page() -> None:
+    nodes = {"items": [{"metadata": {"name": "a"}, "status": {"allocatable": {"nvidia.com/gpu": "2"}}}]}
+    pods = [
+        {
+            "metadata": {"namespace": "ns", "name": name},
+            "spec": {
+                "nodeName": "a",
+                "containers": [{"resources": {"limits": {"nvidia.com/gpu": "1"}}}],
+            },
+        }
+        for name in ("x", "y")
+    ]
+    server = Server(
+        (200, nodes),
+        (200, {"items": pods[:1], "metadata": {"continue": "more"}}),
+        (200, {"items": pods[1:]}),
+    )
+    found = ask(server, lambda c: c.census())
+    assert [node.name for node in found.nodes] == ["a"]
+    assert [tenant.name for tenant in found.tenants] == ["x", "y"]
+    assert found.free()["a"]["nvidia.com/gpu"] == 0
+    queries = [query for _, _, query, _, _ in server.requests]
+    assert queries[1]["fieldSelector"] == "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
+    assert queries[2]["continue"] == "more"
+    assert all(query["limit"] for query in queries)
+
+
 def test_an_event_is_about_the_resource_and_of_bounded_length() -> None:
     server = Server((201, {}))
     ask(server, lambda c: c.post_event(samples.model(), reason="R", message="m" * 5000, warning=True))
