@@ -70,6 +70,11 @@ def of(em: EmbeddingModel, reason: str) -> str | None:
             return "Choose a repository with ONNX weights, or name the file in spec.model.file."
         case "TaskMismatch":
             return "Correct spec.model.task, or write auto."
+        case "CacheUnwritable":
+            return (
+                f"Give claim {naming.claim(em)} a volume that the pods' group, 65532, can write: one whose "
+                "storage class honours fsGroup, or whose folder belongs to that group."
+            )
         case "DiskFull" if em.cache.existing:
             return f"Make claim {em.cache.existing} (spec.cache.claimName) larger, or name another one."
         case "DiskFull":

@@ -7,8 +7,10 @@ from embedding_operator import advice, naming
 from embedding_operator.api import EmbeddingModel
 from embedding_operator.facts import Facts, Failure
 from embedding_operator.prefetch import (
+    STARTING,
     Done,
     Failed,
+    Missing,
     Pending,
     Progress,
     Retrying,
@@ -18,6 +20,14 @@ from embedding_operator.prefetch import (
 
 FIRST_RETRY = timedelta(seconds=60)
 LONGEST_RETRY = timedelta(minutes=10)
+
+MENDED_ELSEWHERE = frozenset(
+    {"AccessDenied", "ModelNotFound", "RevisionNotFound", "CacheUnwritable", "MissingSecret"}
+)
+"""Permanent failures that somebody can mend without the spec: a Secret's content, the hub, the volume."""
+
+FIRST_LOOK = timedelta(minutes=10)
+LONGEST_LOOK = timedelta(hours=1)
 
 _REASONS = {
     "resolving": "Resolving",
@@ -40,21 +50,37 @@ class Cached:
     stuck: bool = False
 
 
-def retry_at(failed: Failed) -> datetime:
-    """Returns when a Job that gave up is made again: after 1, 2, 4, 8, 10 minutes, or as asked."""
-    delay = min(LONGEST_RETRY, FIRST_RETRY * (1 << min(failed.attempt - 1, 8)))
+def retry_at(failed: Failed) -> datetime | None:
+    """Returns when a Job that gave up is made again: after 1, 2, 4, 8, 10 minutes, or as asked.
+
+    What somebody has to mend first is looked at again after 10, 20, 40, 60 minutes; None: not by itself.
+    """
+    if failed.failure.permanent and failed.failure.reason not in MENDED_ELSEWHERE:
+        return None
+    first, longest = (FIRST_LOOK, LONGEST_LOOK) if failed.failure.permanent else (FIRST_RETRY, LONGEST_RETRY)
+    delay = min(longest, first * (1 << min(failed.attempt - 1, 8)))
     asked = timedelta(seconds=failed.failure.retry_after or 0)
     return failed.at + max(delay, asked)
 
 
-def cached(em: EmbeddingModel, state: State, progress: Progress | None, known: Facts | None) -> Cached:
+def cached(
+    em: EmbeddingModel,
+    state: State,
+    progress: Progress | None,
+    known: Facts | None,
+    before: Failure | None = None,
+) -> Cached:
     """Returns what to say about the cache.
 
-    known are the facts of a set that already serves this very source from a claim that is still the same one:
+    before is what somebody had to mend when the Job was made again: it stands until the Job has news, or the
+    condition would come and go with every look. known are the facts of a set that already serves this very source from a claim that is still the same one:
     it is filled, whatever became of the Job.
     """
     if known is not None and not isinstance(state, Done):
         return _known(em, state, known)
+    if before is not None and _no_news(state, progress):
+        words = f"{advice.words(em, before)} It is being tried again."
+        return Cached(False, before.reason, words, "Failed", stuck=True)
     match state:
         case Done(facts):
             return Cached(True, "Cached", _held(em, facts), "Cached", facts.bytes, facts.bytes)
@@ -69,6 +95,15 @@ def cached(em: EmbeddingModel, state: State, progress: Progress | None, known: F
             return _running(em, progress)
         case _:
             return Cached(False, "Pending", "the prefetch Job is being created", "Pending")
+
+
+def _no_news(state: State, progress: Progress | None) -> bool:
+    """Returns whether a Job has not got further than to ask."""
+    if isinstance(state, Pending):
+        return state.reason == STARTING
+    if isinstance(state, Running):
+        return progress is None or progress.phase == "resolving"
+    return isinstance(state, Missing)
 
 
 def _known(em: EmbeddingModel, state: State, known: Facts) -> Cached:
@@ -97,10 +132,13 @@ def _running(em: EmbeddingModel, progress: Progress | None) -> Cached:
 
 
 def _failed(em: EmbeddingModel, state: Failed, failure: Failure) -> Cached:
+    due = retry_at(state)
+    when = due.strftime("%H:%M:%S UTC") if due else ""
     if failure.permanent:
         again = f"To try again without a change of the spec, delete Job {naming.job(em)}."
+        if when:
+            again = f"It is tried again at {when}; to try at once, delete Job {naming.job(em)}."
         return Cached(False, failure.reason, f"{advice.words(em, failure)} {again}", "Failed", stuck=True)
-    when = retry_at(state).strftime("%H:%M:%S UTC")
     return Cached(
         False,
         failure.reason,

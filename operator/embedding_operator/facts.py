@@ -57,6 +57,20 @@ class Request:
     options: str = ""
 
 
+def failure_text(failure: Failure) -> str:
+    """Returns a failure as an annotation's text."""
+    return json.dumps(asdict(failure), sort_keys=True, separators=(",", ":"))
+
+
+def failure_from(text: str | None) -> Failure | None:
+    """Returns the failure that such a text holds, None where it holds none that this version can read."""
+    record = _record(text)
+    try:
+        return Failure(**record) if record else None
+    except TypeError:
+        return None
+
+
 def from_annotation(text: str | None) -> Facts | None:
     """Returns the facts kept on a Deployment, None where there are none that this version can read."""
     record = _record(text)

@@ -28,6 +28,9 @@ RESULT_ANNOTATION = f"{GROUP}/result"
 ATTEMPT_ANNOTATION = f"{GROUP}/attempt"
 """On a Job: how often this has been tried since the source was asked for, from 1."""
 
+PREVIOUS_ANNOTATION = f"{GROUP}/previous-failure"
+"""On a Job that is made again after a failure that somebody has to mend: that failure, as JSON."""
+
 SIZE_ANNOTATION = f"{GROUP}/cache-size"
 """On a Job: spec.cache.size when it was made, so that a larger one is known as a reason to try again."""
 

@@ -18,6 +18,7 @@ from embedding_operator.naming import (
     ATTEMPT_ANNOTATION,
     OPTIONS_ANNOTATION,
     PREFETCH_CONTAINER,
+    PREVIOUS_ANNOTATION,
     RESULT_ANNOTATION,
 )
 from embedding_operator.observed import annotation, condition, is_true, timestamp
@@ -156,6 +157,11 @@ def attempt(job: Body) -> int:
     """Returns how often this source has been tried, this Job included, from 1."""
     text = annotation(job, ATTEMPT_ANNOTATION) or ""
     return int(text) if text.isdecimal() else 1
+
+
+def previous(job: Body | None) -> Failure | None:
+    """Returns what the attempt before failed of, where it waits for somebody to mend it; None else."""
+    return facts.failure_from(annotation(job, PREVIOUS_ANNOTATION)) if job is not None else None
 
 
 def progress(log: str) -> Progress | None:

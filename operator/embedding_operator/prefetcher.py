@@ -1,7 +1,7 @@
 """Brings a resource's prefetch Job one step further: makes, follows or repeats it, keeps its result."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from embedding_operator import caching, naming, pods, prefetch
 from embedding_operator.api import Body, EmbeddingModel, Key
 from embedding_operator.errors import ApiError, ForbiddenError
+from embedding_operator.facts import Failure
 from embedding_operator.fields import parse_quantity
 from embedding_operator.line import WAITING, Line
 from embedding_operator.observed import JOB, Observed, annotation, is_true, timestamp
@@ -31,15 +32,19 @@ SETTING_UP = 10.0
 
 @dataclass(frozen=True)
 class Step:
-    """Where the Job stands after the step, and in how many seconds to look again without an event."""
+    """Where the Job stands after the step, and in how many seconds to look again without an event.
+
+    before: what the attempt before failed of and somebody has to mend.
+    """
 
     state: State
     progress: Progress | None = None
     look_again: float | None = None
+    before: Failure | None = None
 
 
 class _Make(Protocol):
-    async def __call__(self, old: Body | None, *, attempt: int) -> Step: ...
+    async def __call__(self, old: Body | None, *, attempt: int, before: Failure | None = None) -> Step: ...
 
 
 class Prefetcher:
@@ -105,15 +110,19 @@ class Prefetcher:
     ) -> Step:
         self.forget(seen.em.key)
         await self._keep(seen, job, writer)
-        if state.failure.permanent:
-            return Step(state)
         if state.failure.retry_after:
             until = state.at + timedelta(seconds=state.failure.retry_after)
             self._line.pause(seen.em.key, prefetch.hub(job), until)
-        wait = (caching.retry_at(state) - now).total_seconds()
+        due = caching.retry_at(state)
+        if due is None:
+            return Step(state)
+        wait = (due - now).total_seconds()
         if wait > 0:
             return Step(state, look_again=wait)
-        return await make(job, attempt=state.attempt + 1)
+        before = state.failure if state.failure.permanent else None
+        step = await make(job, attempt=state.attempt + 1, before=before)
+        # a place in the line is no news to somebody who has to mend what was wrong
+        return replace(step, state=state) if before and isinstance(step.state, Pending) else step
 
     async def _make(
         self,
@@ -124,12 +133,13 @@ class Prefetcher:
         old: Body | None,
         *,
         attempt: int,
+        before: Failure | None = None,
     ) -> Step:
         wait = self._line.ask(em.key, hub.address(em, self._runtime), now)
         if wait is not None:
             return Step(Pending(wait.reason, wait.message), look_again=wait.seconds)
         try:
-            return await self._make_now(em, writer, now, commit, old, attempt)
+            return await self._make_now(em, writer, now, commit, old, attempt, before)
         finally:
             self._line.given_up(em.key)  # nothing where it was made
 
@@ -141,6 +151,7 @@ class Prefetcher:
         commit: str | None,
         old: Body | None,
         attempt: int,
+        before: Failure | None,
     ) -> Step:
         hosts, missing = await self._hosts(em)
         if missing is not None:
@@ -151,9 +162,10 @@ class Prefetcher:
                 return Step(Missing())  # the watches lag: its event is under way
         if old is not None:
             await writer.delete(old)
-        made = await writer.create(cache.job(em, self._runtime, commit=commit, attempt=attempt, hosts=hosts))
+        wanted = cache.job(em, self._runtime, commit=commit, attempt=attempt, hosts=hosts, before=before)
+        made = await writer.create(wanted)
         self._line.made(em.key, made, now)
-        return Step(Missing())
+        return Step(Missing(), before=before)
 
     async def _reconsider(self, em: EmbeddingModel, state: Pending, job: Body, make: _Make) -> Step:
         """The nodes with the GPU may be others by now than when the Job was made."""

@@ -194,7 +194,8 @@ class Reconciler:
             known = None
         # a suspended resource has no Job, and where the claim is filled it needs none
         state = Done(known) if known and seen.em.suspended else step.state
-        cached = caching.cached(seen.em, state, step.progress, known)
+        before = step.before or prefetch.previous(seen.jobs.get(naming.job(seen.em)))
+        cached = caching.cached(seen.em, state, step.progress, known, before)
         if seen.em.suspended and not cached.holds:
             cached = replace(cached, reason=status.SUSPENDED.reason, message=status.SUSPENDED.message)
         return replace(cached, message=f"{cached.message}. {note}") if note else cached

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from embedding_operator import naming
+from embedding_operator import facts, naming
 from embedding_operator.api import EmbeddingModel
+from embedding_operator.facts import Failure
 from embedding_operator.resources import hub, options, pod, scheduling
 from embedding_operator.resources.meta import Runtime, metadata
 
@@ -45,8 +46,11 @@ def job(
     commit: str | None = None,
     attempt: int = 1,
     hosts: Sequence[str] | None = None,
+    before: Failure | None = None,
 ) -> dict[str, Any]:
     """Returns the prefetch Job. hosts are the nodes (kubernetes.io/hostname) that it has to run on, None any.
+
+    before is what the attempt before failed of, where somebody has to mend it.
 
     commit is what the revision was resolved to before, None the first time: a branch that has moved since
     changes nothing.
@@ -98,7 +102,8 @@ def job(
                 naming.SIZE_ANNOTATION: em.cache.size,
                 naming.PLACEMENT_ANNOTATION: scheduling.digest(em),
             }
-            | ({naming.OPTIONS_ANNOTATION: em.source.options} if em.source.options else {}),
+            | ({naming.OPTIONS_ANNOTATION: em.source.options} if em.source.options else {})
+            | ({naming.PREVIOUS_ANNOTATION: facts.failure_text(before)} if before else {}),
         ),
         "spec": {
             "backoffLimit": 6,

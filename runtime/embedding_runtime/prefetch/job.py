@@ -31,7 +31,6 @@ _CLASSES = {
     "NotCached": "HubUnreachable",
     "CorruptModel": "UnsupportedModel",
     "ProviderUnavailable": "InternalError",
-    "CacheUnwritable": "InternalError",
     "InvalidSettings": "InternalError",
 }
 

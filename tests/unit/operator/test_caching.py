@@ -94,6 +94,7 @@ PROXIED = {
         ({}, "HubUnreachable", "no way; check HF_ENDPOINT", "operator's HF_ENDPOINT (spec.model.source.hub"),
         (PROXIED, "HubUnreachable", "no way; check HTTPS_PROXY", "hub.proxy (http://proxy.internal:3128)"),
         ({}, "DiskFull", "needs 9 MiB more; use `prune`", "Write a larger spec.cache.size than 5Gi"),
+        ({}, "CacheUnwritable", "cannot write the cache; set HF_HOME", "honours fsGroup"),
         ({}, "UnsupportedModel", "no ONNX file", "spec.model.file"),
         ({}, "TaskMismatch", "a reranker", "spec.model.task"),
         ({}, "InternalError", "a bug; tell us", "a bug; tell us."),

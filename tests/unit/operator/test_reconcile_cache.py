@@ -8,6 +8,8 @@ from tests.unit.operator import samples
 from tests.unit.operator.world import World
 
 NOT_FOUND = samples.error("ModelNotFound", "404: no model sentence-transformers/nothing", permanent=True)
+DENIED = samples.error("AccessDenied", "401: the hub does not accept the token", permanent=True)
+UNSUPPORTED = samples.error("UnsupportedModel", "no ONNX weights in sentence-transformers/x", permanent=True)
 UNREACHABLE = samples.error("HubUnreachable", "cannot connect to http://hub.example", permanent=False)
 
 
@@ -20,21 +22,62 @@ def running(world: World, log: str = "") -> None:
 def test_a_permanent_failure_is_told_and_not_repeated() -> None:
     world = World()
     world.reconcile()
-    world.end_job(NOT_FOUND, well=False)
+    world.end_job(UNSUPPORTED, well=False)
     world.settle()
     uid = world.job()["metadata"]["uid"]
-    world.clock.advance(3600)
+    world.clock.advance(36000)
     outcome = world.reconcile()
     assert world.job()["metadata"]["uid"] == uid
     assert outcome.look_again is None
     for kind in ("Cached", "Ready"):
         status, reason, message = world.condition(kind)
-        assert (status, reason) == ("False", "ModelNotFound")
-        assert "404" in message
-        assert "sentence-transformers/nothing" in message
-        assert "spec.model.id" in message
-    assert world.condition("Progressing")[:2] == ("False", "ModelNotFound")
-    assert world.cluster.events[-1][0::2] == ("ModelNotFound", True)
+        assert (status, reason) == ("False", "UnsupportedModel")
+        assert "sentence-transformers/x" in message
+        assert "spec.model.file" in message
+    assert world.condition("Progressing")[:2] == ("False", "UnsupportedModel")
+    assert world.cluster.events[-1][0::2] == ("UnsupportedModel", True)
+
+
+def test_what_somebody_may_mend_elsewhere_is_looked_at_again_slowly() -> None:
+    world = World()
+    world.reconcile()
+    pauses = []
+    for _ in range(5):
+        world.end_job(DENIED, well=False)
+        pauses.append(world.reconcile().look_again or 0)
+        assert "It is tried again at" in world.condition("Cached")[2]
+        uid = world.job()["metadata"]["uid"]
+        world.clock.advance(pauses[-1])
+        world.reconcile()
+        assert world.job()["metadata"]["uid"] != uid
+    assert pauses == [600, 1200, 2400, 3600, 3600]
+
+
+def test_it_stays_said_while_it_is_tried_again_and_makes_one_event() -> None:
+    world = World()
+    world.reconcile()
+    world.end_job(DENIED, well=False)
+    world.settle()
+    world.clock.advance(600)
+    events = len(world.cluster.events)
+    world.reconcile()
+    world.settle()
+    assert world.ready() == ("False", "AccessDenied")
+    assert "It is being tried again" in world.condition("Cached")[2]
+    assert world.condition("Stalled")[0] == "True"
+    world.restart_operator()
+    running(world, '{"event":"progress","phase":"resolving","bytes":0,"total":null,"message":""}')
+    world.reconcile()
+    assert world.ready() == ("False", "AccessDenied")
+    assert len(world.cluster.events) == events
+    world.clock.advance(5)
+    name = world.cluster.find("Pod")["metadata"]["name"]
+    world.cluster.logs[name] = '{"event":"progress","phase":"downloading","bytes":1,"total":2,"message":""}'
+    world.reconcile()
+    assert world.condition("Cached")[:2] == ("False", "Downloading")
+    world.end_job(samples.ok(), well=True)
+    world.settle()
+    assert world.condition("Cached")[:2] == ("True", "Cached")
 
 
 def test_a_changed_spec_starts_over() -> None:

@@ -24,7 +24,7 @@ from embedding_runtime.supervisor import restart_delay
         (errors.CorruptModelError("x"), ("UnsupportedModel", True)),
         (errors.TaskMismatchError("x"), ("TaskMismatch", True)),
         (errors.DiskFullError("x"), ("DiskFull", True)),
-        (errors.CacheUnwritableError("x"), ("InternalError", True)),
+        (errors.CacheUnwritableError("x"), ("CacheUnwritable", True)),
         (errors.HubUnreachableError("x"), ("HubUnreachable", False)),
         (errors.RateLimitedError("x", retry_after=9), ("RateLimited", False)),
         (errors.InternalError("x"), ("InternalError", True)),
