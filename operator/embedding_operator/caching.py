@@ -73,7 +73,9 @@ def cached(
     """Returns what to say about the cache.
 
     before is what somebody had to mend when the Job was made again: it stands until the Job has news, or the
-    condition would come and go with every look. known are the facts of a set that already serves this very source from a claim that is still the same one:
+    condition would come and go with every look.
+
+    known are the facts of a set that already serves this very source from a claim that is still the same one:
     it is filled, whatever became of the Job.
     """
     if known is not None and not isinstance(state, Done):

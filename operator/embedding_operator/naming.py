@@ -19,6 +19,9 @@ FINGERPRINT_LABEL = f"{GROUP}/fingerprint"
 CLAIM_LABEL = f"{GROUP}/claim"
 """On pods that share a volume which one node at a time can use: which claim, so that they find each other."""
 
+NO_NODE_LABEL = f"{GROUP}/no-node-has-this"
+"""A label that nobody gives to a node (resources.scheduling)."""
+
 FACTS_ANNOTATION = f"{GROUP}/facts"
 """On a Deployment: what its pods serve, as JSON, so that a restarted operator knows it."""
 

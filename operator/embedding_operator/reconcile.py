@@ -27,7 +27,7 @@ from embedding_operator import (
     survey,
     volumes,
 )
-from embedding_operator.api import Key
+from embedding_operator.api import Body, Key
 from embedding_operator.caching import Cached
 from embedding_operator.course import Course
 from embedding_operator.errors import (
@@ -51,7 +51,7 @@ from embedding_operator.resources.disruption import budget
 from embedding_operator.resources.meta import Runtime
 from embedding_operator.resources.revision import made_from, revision
 from embedding_operator.resources.service import service
-from embedding_operator.revisions import Choice
+from embedding_operator.revisions import Choice, Version
 from embedding_operator.rollout import Plan
 from embedding_operator.status import Verdict
 from embedding_operator.survey import Survey
@@ -236,7 +236,8 @@ class Reconciler:
         """Applies Deployments and Service. Returns the view with what was answered: the watches lag."""
         em, found = seen.em, dict(seen.deployments)
         for facts in plan.sets:
-            await self._apply_options(seen, options.serving(em, facts), writer)
+            config_map = options.serving(em, facts)
+            await self._apply_options(seen, config_map, writer)
             choice = choices[naming.short(facts.fingerprint)]
             desired = made_from(deployment(em, facts, self._runtime), choice)
             desired["spec"] |= {
@@ -245,8 +246,9 @@ class Reconciler:
             }
             name = desired["metadata"]["name"]
             if choice.record is not None:
-                kept = revision(em, name, choice.record)
-                await writer.ensure(kept, seen.of(REVISION).get(kept["metadata"]["name"]))
+                await self._keep(seen, name, choice.record, config_map, writer)
+            if text := revisions.kept_options(seen, name, choice.current):
+                await self._apply_options(seen, options.restored(em, text), writer)
             found[name] = await writer.ensure(desired, found.get(name))
         if plan.serving is not None:
             body = seen.services.get(em.name)
@@ -257,6 +259,13 @@ class Reconciler:
             await writer.ensure(guard, seen.of(BUDGET).get(em.name))
             seen = seen.having(SERVICE, [moved])
         return seen.having(DEPLOYMENT, found.values())
+
+    async def _keep(
+        self, seen: Observed, deployment: str, version: Version, config_map: Body, writer: Writer
+    ) -> None:
+        before = seen.of(REVISION).get(naming.revision(deployment, version.digest))
+        text = options.mounted(version.template, [config_map, *seen.of(CONFIG_MAP).values()])
+        await writer.ensure(revision(seen.em, deployment, version, text, before), before)
 
     async def _prune(self, seen: Observed, plan: Plan, choices: Mapping[str, Choice], writer: Writer) -> None:
         wanted = {naming.deployment(seen.em, short): choice.wanted for short, choice in choices.items()}

@@ -30,12 +30,17 @@ class Failure:
 
 @dataclass(frozen=True)
 class Version:
-    """A template that a set had; the larger the number, the later. failure is None where it became ready."""
+    """A template that a set had; the larger the number, the later. failure is None where it became ready.
+
+    options is the content of the ConfigMap that it mounts, which nobody could work out again from a later
+    spec; empty where it was not there.
+    """
 
     digest: str
     number: int
     template: Body
     failure: Failure | None = None
+    options: str = ""
 
     @property
     def notes(self) -> dict[str, str]:
@@ -76,10 +81,17 @@ def history(seen: Observed, deployment: str) -> tuple[Version, ...]:
     """Returns the templates that are kept of a Deployment, the latest last."""
     found = []
     for name, body in seen.of(REVISION).items():
-        template = (body.get("data") or {}).get("template")
+        data = body.get("data") or {}
+        template, short = data.get("template"), name.rpartition("-")[2]
         if name.rpartition("-")[0] == deployment and isinstance(template, Mapping):
-            found.append(Version(name.rpartition("-")[2], body.get("revision", 0), template, _failure(body)))
+            number, options = body.get("revision", 0), str(data.get("options") or "")
+            found.append(Version(short, number, template, _failure(body), options))
     return tuple(sorted(found, key=lambda version: (version.number, version.digest)))
+
+
+def kept_options(seen: Observed, deployment: str, digest: str) -> str:
+    """Returns the content of the ConfigMap that a kept template mounts, empty where it is not known."""
+    return next((v.options for v in history(seen, deployment) if v.digest == digest), "")
 
 
 def last_good(known: Sequence[Version]) -> Version | None:

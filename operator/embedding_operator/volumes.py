@@ -64,7 +64,10 @@ def gives_way(seen: Observed, fingerprint: str) -> bool:
     """
     found = seen.pods_with(naming.selector(seen.em.name, fingerprint))
     problems = [pods.diagnosis(pod, naming.CONTAINER) for pod in found]
-    return is_held_together(seen.em) and any(p and p.reason == pods.UNSCHEDULABLE for p in problems)
+    waiting = [problem for problem in problems if problem and problem.reason == pods.UNSCHEDULABLE]
+    # a pod beyond the wanted number, as of an update, is nobody's successor
+    is_short = len(found) - len(waiting) < seen.em.replicas
+    return is_held_together(seen.em) and bool(waiting) and is_short
 
 
 def _own_rules(em: EmbeddingModel) -> bool:

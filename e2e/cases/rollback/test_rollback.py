@@ -13,6 +13,7 @@ RETRY = "inference.semantic-explorer.io/retry-rollout"
 RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}}
 DEADLINE = 30
 ROLLED_BACK_SECONDS = 120
+REPAIR_SECONDS = 5
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -24,7 +25,7 @@ def careful(kubectl: Kubectl) -> None:
 
 def test_an_image_that_is_not_there_is_rolled_back_and_nobody_notices(kubectl: Kubectl) -> None:
     before = _pods(kubectl)
-    _change(kubectl, image="registry.invalid/no-such-image:1")
+    _change(kubectl, image="registry.invalid/no-such-image:1", servedNames=["careful-too"])
     kubectl.wait("the new pod", lambda: len(_pods(kubectl)) == 2, 30)
     condition = _rolled_back(kubectl)
     assert "ImagePullBackOff" in condition["message"]
@@ -33,6 +34,17 @@ def test_an_image_that_is_not_there_is_rolled_back_and_nobody_notices(kubectl: K
     kubectl.wait("the new pod to be gone", lambda: _pods(kubectl) == before, 60)
     rollout = (kubectl.get("embeddingmodel", "careful") or {})["status"]["rollout"]
     assert rollout["current"] == rollout["lastGood"] != rollout["failed"]
+
+
+def test_the_settings_of_the_pods_that_serve_are_repaired_though_the_spec_has_others(
+    kubectl: Kubectl,
+) -> None:
+    (pod,) = kubectl.list("pods", SERVING)
+    (settings,) = [v["configMap"]["name"] for v in pod["spec"]["volumes"] if v["name"] == "models-config"]
+    before = kubectl.get("configmap", settings) or {}
+    kubectl("delete", "configmap", settings)
+    after = kubectl.wait("the ConfigMap", lambda: kubectl.get("configmap", settings), REPAIR_SECONDS)
+    assert after["data"] == before["data"]
 
 
 def test_it_is_tried_again_when_somebody_asks(kubectl: Kubectl) -> None:
@@ -46,7 +58,7 @@ def test_it_is_tried_again_when_somebody_asks(kubectl: Kubectl) -> None:
 
 def test_a_request_that_no_node_can_grant_is_rolled_back_with_the_schedulers_words(kubectl: Kubectl) -> None:
     before = _pods(kubectl)
-    _change(kubectl, image=None, resources={"requests": {"cpu": "900"}})
+    _change(kubectl, image=None, servedNames=None, resources={"requests": {"cpu": "900"}})
     kubectl.wait_for_condition("careful", "Stalled", "False", seconds=10)
     kubectl.wait("the new pod", lambda: len(_pods(kubectl)) == 2, 30)
     condition = _rolled_back(kubectl)

@@ -5,10 +5,10 @@ A ConfigMap is named by what it holds and never edited, so that a change is a ch
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from embedding_operator.api import EmbeddingModel
+from embedding_operator.api import Body, EmbeddingModel
 from embedding_operator.facts import Facts
 from embedding_operator.observed import CONFIG_MAP, REVISION, Observed
 from embedding_operator.resources import pod
@@ -46,6 +46,19 @@ def mount(spec: dict[str, Any], config_map: dict[str, Any]) -> None:
     )
 
 
+def restored(em: EmbeddingModel, text: str) -> dict[str, Any]:
+    """Returns the ConfigMap that held this text: of a template that is kept, and whose ConfigMap is gone."""
+    return _holding(em, text)
+
+
+def mounted(template: Body, config_maps: Iterable[Body]) -> str:
+    """Returns the text of that of these ConfigMaps which a pod template mounts, empty where none is."""
+    known = {body["metadata"]["name"]: body["data"].get(FILE, "") for body in config_maps}
+    volumes = template["spec"].get("volumes") or ()
+    names = [(volume.get("configMap") or {}).get("name", "") for volume in volumes]
+    return next((str(known[name]) for name in names if name in known), "")
+
+
 def unused(seen: Observed, sets: Sequence[Facts]) -> list[str]:
     """Returns the names of the ConfigMaps that none of these sets, no Job, Deployment or pod stands on.
 
@@ -63,7 +76,10 @@ def unused(seen: Observed, sets: Sequence[Facts]) -> list[str]:
 
 
 def _config_map(em: EmbeddingModel, entry: dict[str, Any]) -> dict[str, Any]:
-    text = json.dumps({"models": [entry]}, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+    return _holding(em, json.dumps({"models": [entry]}, sort_keys=True, indent=2, ensure_ascii=False) + "\n")
+
+
+def _holding(em: EmbeddingModel, text: str) -> dict[str, Any]:
     name = f"{em.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     return {
         "apiVersion": "v1",

@@ -8,8 +8,15 @@ from embedding_operator.resources.meta import metadata
 from embedding_operator.revisions import Choice, Version
 
 
-def revision(em: EmbeddingModel, deployment: str, version: Version) -> dict[str, Any]:
-    """Returns the ControllerRevision of a template of this Deployment."""
+def revision(
+    em: EmbeddingModel, deployment: str, version: Version, options: str = "", before: Body | None = None
+) -> dict[str, Any]:
+    """Returns the ControllerRevision of a template of this Deployment.
+
+    options is the content of the ConfigMap that the template mounts. before is the revision as it is: the API
+    server lets nobody change what it holds.
+    """
+    held = {"template": version.template} | ({"options": options} if options else {})
     return {
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
@@ -17,7 +24,7 @@ def revision(em: EmbeddingModel, deployment: str, version: Version) -> dict[str,
             em, naming.revision(deployment, version.digest), "serving", annotations=version.notes
         ),
         "revision": version.number,
-        "data": {"template": version.template},
+        "data": before["data"] if before else held,
     }
 
 

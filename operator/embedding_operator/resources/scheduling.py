@@ -83,12 +83,21 @@ def _beside(claim: str, affinity: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the affinity with the rule that pods which mount this claim share a node.
 
     The first of them fits everywhere, as the scheduler counts a pod among those that its own rule names.
+    But where one waits and the last of the others goes, as in a drain, it does not look again for five
+    minutes (https://github.com/kubernetes/kubernetes/issues/141354). It does so for a rule that keeps pods
+    apart; ours can keep nothing apart, since no node has its label.
     """
-    pods = dict(affinity.get("podAffinity") or {})
-    pods["requiredDuringSchedulingIgnoredDuringExecution"] = [
-        {
-            "labelSelector": {"matchLabels": {naming.CLAIM_LABEL: naming.claim_label(claim)}},
-            "topologyKey": HOSTNAME,
-        }
-    ]
-    return {**affinity, "podAffinity": pods}
+    return {
+        **affinity,
+        "podAffinity": _requiring(affinity.get("podAffinity"), claim, HOSTNAME),
+        "podAntiAffinity": _requiring(affinity.get("podAntiAffinity"), claim, naming.NO_NODE_LABEL),
+    }
+
+
+def _requiring(rules: Body | None, claim: str, topology: str) -> dict[str, Any]:
+    term = {
+        "labelSelector": {"matchLabels": {naming.CLAIM_LABEL: naming.claim_label(claim)}},
+        "topologyKey": topology,
+    }
+    required = (rules or {}).get("requiredDuringSchedulingIgnoredDuringExecution") or ()
+    return {**(rules or {}), "requiredDuringSchedulingIgnoredDuringExecution": [*required, term]}

@@ -121,6 +121,9 @@ OBJECTS: dict[str, Any] = {
     "service": service(CPU, samples.FINGERPRINT),
     "budget": budget(CPU, samples.FINGERPRINT),
     "revision": revision(CPU, "minilm-abababab", Version("0123abcd", 2, TEMPLATE)),
+    "revision-options": revision(
+        CPU, "minilm-abababab", Version("0123abcd", 2, TEMPLATE), '{"models": []}\n'
+    ),
     "revision-failed": revision(
         CPU, "minilm-abababab", Version("0123abcd", 2, TEMPLATE, Failure("OOMKilled", "too small", "once"))
     ),

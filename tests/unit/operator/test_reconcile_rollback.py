@@ -51,7 +51,8 @@ def test_a_template_that_is_good_is_kept_and_told() -> None:
     world.serve()
     (revision,) = world.cluster.all("ControllerRevision")
     template = world.cluster.find("Deployment")["spec"]["template"]
-    assert revision["data"] == {"template": template}
+    (config_map,) = world.cluster.all("ConfigMap")
+    assert revision["data"] == {"template": template, "options": config_map["data"]["models.json"]}
     (owner,) = revision["metadata"]["ownerReferences"]
     assert owner["uid"] == "owner-uid"
     digest = world.em["status"]["rollout"]["current"]
@@ -220,3 +221,40 @@ def test_a_paused_resource_is_not_rolled_back() -> None:
     del world.em["metadata"]["annotations"][naming.PAUSED_ANNOTATION]
     world.settle()
     assert image(world) == "embedding-runtime:0.1.0-cpu"
+
+
+def mounted(world: World) -> str:
+    volumes = world.cluster.find("Deployment")["spec"]["template"]["spec"]["volumes"]
+    (name,) = [volume["configMap"]["name"] for volume in volumes if "configMap" in volume]
+    return str(name)
+
+
+def test_the_settings_of_a_template_that_came_back_are_made_again_when_somebody_deletes_them() -> None:
+    world = World(rollout={"progressDeadlineSeconds": 60})
+    world.serve()
+    before = mounted(world)
+    held = world.cluster.find("ConfigMap", before)["data"]
+    world.change(image=BAD, servedNames=["another"])
+    world.settle()
+    assert mounted(world) != before
+    overdue(world)
+    world.settle()
+    assert mounted(world) == before
+    world.cluster.remove("ConfigMap", before)
+    world.restart_operator()
+    world.settle()
+    assert world.cluster.find("ConfigMap", before)["data"] == held
+
+
+def test_a_revision_of_an_older_operator_keeps_what_it_holds() -> None:
+    world = World()
+    world.serve()
+    (kept,) = world.cluster.all("ControllerRevision")
+    del kept["data"]["options"]
+    world.change(image=BAD)
+    world.settle()
+    overdue(world)
+    world.settle()
+    older = world.cluster.find("ControllerRevision", kept["metadata"]["name"])
+    assert set(older["data"]) == {"template"}
+    assert world.ready() == ("False", "RolledBack")

@@ -108,6 +108,15 @@ def test_an_unschedulable_pod_is_told_with_what_binds_it() -> None:
     assert "share the one node" in message
 
 
+def test_a_pod_beyond_the_wanted_number_loosens_no_budget() -> None:
+    world = World(replicas=1)
+    world.serve()
+    world.server_pod("minilm-abababab-old", phase="Running", conditions=[{"type": "Ready", "status": "True"}])
+    world.server_pod("minilm-abababab-x", phase="Pending", conditions=samples.unscheduled("no room"))
+    world.settle()
+    assert world.cluster.find("PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+
+
 @pytest.mark.parametrize(("cache", "away"), [({}, "100%"), (MANY, 1)])
 def test_a_drain_that_nothing_can_follow_takes_all_pods(cache: dict[str, str], away: object) -> None:
     world = World(cache=cache)
