@@ -19,7 +19,7 @@ from embedding_operator.pods import Problem
 from embedding_operator.revisions import Choice
 from embedding_operator.rollout import Plan
 
-ORDER = ("Accepted", "Cached", "Scheduled", "Available", "Progressing", "Stalled", "Ready")
+ORDER = ("Accepted", "Cached", "Scheduled", "Available", "Progressing", "Reconciling", "Stalled", "Ready")
 OVERDUE = "ProgressDeadlineExceeded"
 
 
@@ -42,6 +42,7 @@ _PAUSED = (
     "Remove the annotation to go on"
 )
 _SCALED_TO_ZERO = Verdict(False, "ScaledToZero", "spec.replicas is 0: no pod runs, the cache is kept")
+_SCALED_TO_ZERO_READY = replace(_SCALED_TO_ZERO, holds=True)
 _NO_CACHE = Verdict(False, "WaitingForCache", "no pod runs before the model is cached; see Cached")
 _NO_SERVICE = Verdict(False, pods.STARTING, "the Service is being created")
 
@@ -109,6 +110,7 @@ def _verdicts(
     found["Progressing"] = _progressing(seen, plan, way.notice, cached, accepted, gave_up)
     found["Stalled"] = _stalled(seen.em, cached, accepted, gave_up)
     found["Ready"] = _ready(seen, plan, found)
+    found["Reconciling"] = _reconciling(seen.em, found)
     return _paused(found) if rollout.paused(seen.em) else found
 
 
@@ -120,6 +122,7 @@ def _paused(found: Mapping[str, Verdict]) -> dict[str, Verdict]:
     return {
         **found,
         "Progressing": Verdict(False, "Paused", f"{_PAUSED}. Last: {going.message}"),
+        "Reconciling": Verdict(False, "Paused", _PAUSED),
         "Ready": Verdict(ready.holds, reason, f"{ready.message}. Paused: {_PAUSED}"),
     }
 
@@ -238,7 +241,8 @@ def _ready(seen: Observed, plan: Plan, found: Mapping[str, Verdict]) -> Verdict:
     for kind in ("Accepted", "Cached"):
         if not found[kind].holds:
             return Verdict(False, found[kind].reason, found[kind].message)
-    if not found["Available"].holds:
+    idle = seen.em.replicas == 0  # all of the spec is there, and what is not Available was not asked for
+    if not found["Available"].holds and not idle:
         return Verdict(False, found["Available"].reason, found["Available"].message)
     if found["Stalled"].holds:
         return replace(found["Stalled"], holds=False)
@@ -247,7 +251,18 @@ def _ready(seen: Observed, plan: Plan, found: Mapping[str, Verdict]) -> Verdict:
         if problem is not None and problem.rank >= pods.ROOT_CAUSE:
             return Verdict(False, problem.reason, problem.message)
         return Verdict(False, found["Progressing"].reason, found["Progressing"].message)
-    return Verdict(True, "Ready", found["Available"].message)
+    return _SCALED_TO_ZERO_READY if idle else Verdict(True, "Ready", found["Available"].message)
+
+
+def _reconciling(em: EmbeddingModel, found: Mapping[str, Verdict]) -> Verdict:
+    """Returns whether what is missing comes by itself, as kstatus and Flux read it: never beside Stalled.
+
+    Progressing says what is being done; this also holds while something else has to happen first, such as the
+    removal of what an earlier resource of the name left.
+    """
+    going, ready = found["Progressing"], found["Ready"]
+    at_rest = ready.holds or found["Stalled"].holds or (em.suspended and not going.holds)
+    return replace(going if at_rest or going.holds else ready, holds=not at_rest)
 
 
 def _uncounted(seen: Observed, facts: Facts) -> Problem:

@@ -109,7 +109,7 @@ def test_scaled_to_zero_says_so_and_keeps_the_cache() -> None:
     world.reconcile()
     world.roll()
     world.settle()
-    assert world.ready() == ("False", "ScaledToZero")
+    assert world.ready() == ("True", "ScaledToZero")
     assert world.condition("Progressing")[:2] == ("False", "Complete")
     assert world.em["status"]["summary"]["replicas"] == "0/0"
     assert world.names("PersistentVolumeClaim")

@@ -17,7 +17,9 @@ def test_all_conditions_are_there_from_the_first_reconcile_in_one_order() -> Non
     world = World()
     world.reconcile()
     kinds = [item["type"] for item in world.em["status"]["conditions"]]
-    assert kinds == ["Accepted", "Cached", "Scheduled", "Available", "Progressing", "Stalled", "Ready"]
+    assert kinds == [
+        "Accepted", "Cached", "Scheduled", "Available", "Progressing", "Reconciling", "Stalled", "Ready"
+    ]  # fmt: skip
     assert {item["observedGeneration"] for item in world.em["status"]["conditions"]} == {1}
 
 
