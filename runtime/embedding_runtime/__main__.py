@@ -64,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="auto: a bar on a terminal, else plain lines",
     )
+    fetching.add_argument(
+        "--resolve",
+        action="store_true",
+        help="fetch nothing: with MODEL_ID, say what commit its revision means and how large it is",
+    )
     add_models_config(fetching)
     listing = add("models", _models, "list what the cache holds")
     listing.add_argument("--json", action="store_true", help="as JSON")
@@ -88,7 +93,11 @@ def _serve(_: argparse.Namespace) -> int:
 
 def _prefetch(options: argparse.Namespace) -> int:
     if not options.models and PrefetchSettings.is_wanted():
-        return _prefetch_job()
+        return _prefetch_job(only_resolve=options.resolve)
+    if options.resolve:
+        raise SettingsError(
+            ["MODEL_ID is unset: --resolve asks for the one model that the environment names"]
+        )
     settings = FetchSettings.load()
     _log_quietly(settings, "prefetch")
     from embedding_runtime.prefetch.command import prefetch_models
@@ -96,8 +105,8 @@ def _prefetch(options: argparse.Namespace) -> int:
     return prefetch_models(settings, options.models, options.progress)
 
 
-def _prefetch_job() -> int:
-    from embedding_runtime.prefetch.job import fail, prefetch
+def _prefetch_job(*, only_resolve: bool) -> int:
+    from embedding_runtime.prefetch.job import fail, prefetch, resolve
 
     configure(LogFilter(), "json", process="prefetch")
     try:
@@ -106,7 +115,7 @@ def _prefetch_job() -> int:
         _refuse(error.message, _USAGE_ERROR)
         return fail(InternalError(error.message), PrefetchSettings.termination_path())
     configure(settings.log_filter, settings.log_format, process="prefetch")
-    return prefetch(settings)
+    return resolve(settings) if only_resolve else prefetch(settings)
 
 
 def _models(options: argparse.Namespace) -> int:

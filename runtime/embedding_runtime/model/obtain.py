@@ -67,6 +67,17 @@ def acquire(wanted: Wanted, access: Access, report: Report) -> ModelSource:
     return _fetched(wanted, access, report, suspects)
 
 
+def plan(wanted: Wanted, access: Access) -> Plan:
+    """What the hub says would be fetched of a model of its own: commit, files, sizes. Writes nothing.
+
+    Raises ModelError, HubError.
+    """
+    from embedding_runtime.registry.hub import Hub
+
+    hub = Hub(access.endpoint, access.token, access.cache_dir)
+    return hub.plan(wanted.ref, wanted.file, wanted.precision)
+
+
 def _fetched(wanted: Wanted, access: Access, report: Report, suspects: Collection[str]) -> ModelSource:
     """Through the hub, and once more where what was cached turns out to be damaged."""
     # Imported here: offline, which is how a pod serves, the hub client would only cost memory.

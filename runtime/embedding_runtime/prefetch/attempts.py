@@ -1,18 +1,24 @@
-"""One model into the cache, asking again for a while where the failure may pass."""
+"""One model into the cache, or only what it would be, asking again for a while where the failure may pass."""
 
 import random
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 from embedding_runtime.errors import RuntimeFault
-from embedding_runtime.model.obtain import Access, acquire
+from embedding_runtime.model.obtain import Access, acquire, plan
 from embedding_runtime.model.source import ModelSource
 from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.prefetch.progress import Progress
+from embedding_runtime.registry.plan import Plan
 from embedding_runtime.telemetry import logger
 
 _log = logger("prefetch")
 
 _FIRST_WAIT, _LAST_WAIT = 1.0, 15.0
+
+_Found = TypeVar("_Found")
 
 
 def fetch(wanted: Wanted, access: Access, retry_seconds: float, progress: Progress) -> ModelSource:
@@ -20,11 +26,25 @@ def fetch(wanted: Wanted, access: Access, retry_seconds: float, progress: Progre
 
     Raises ModelError, CacheError, and HubError when the time is over.
     """
+    return _patiently(partial(_once, wanted, access, progress), retry_seconds, progress)
+
+
+def resolve(wanted: Wanted, access: Access, retry_seconds: float, progress: Progress) -> Plan:
+    """What would be fetched of the model now; nothing is written. Failures as for `fetch`."""
+
+    def ask() -> Plan:
+        progress("resolving", f"asking {access.endpoint} for {wanted.ref}")
+        return plan(wanted, access)
+
+    return _patiently(ask, retry_seconds, progress)
+
+
+def _patiently(once: Callable[[], _Found], retry_seconds: float, progress: Progress) -> _Found:
     deadline = time.monotonic() + retry_seconds
     wait = _FIRST_WAIT
     while True:
         try:
-            return _once(wanted, access, progress)
+            return once()
         except RuntimeFault as error:
             pause = max(wait, error.retry_after or 0) * random.uniform(1, 1.25)
             if error.permanent or time.monotonic() + pause > deadline:

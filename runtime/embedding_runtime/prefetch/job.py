@@ -13,6 +13,7 @@ from typing import Any
 from embedding_runtime.errors import InternalError, RuntimeFault
 from embedding_runtime.model.obtain import Access
 from embedding_runtime.model.wanted import Wanted
+from embedding_runtime.prefetch import attempts
 from embedding_runtime.prefetch.attempts import fetch
 from embedding_runtime.prefetch.progress import JsonLines
 from embedding_runtime.prefetch.proof import Proven, prove
@@ -50,6 +51,28 @@ def prefetch(settings: PrefetchSettings) -> int:
         _log.exception("prefetch failed")
         return fail(InternalError(f"{type(error).__name__}: {error}"), settings.termination_message_path)
     _report(success(proven), settings.termination_message_path)
+    return 0
+
+
+def resolve(settings: PrefetchSettings) -> int:
+    """Ask which commit the revision means and how much would be fetched, report; the exit code."""
+    progress = JsonLines(sys.stdout)
+    wanted, access = asked(settings), Access.of(settings)
+    try:
+        plan = attempts.resolve(wanted, access, settings.retry_seconds, progress)
+    except RuntimeFault as error:
+        return fail(error, settings.termination_message_path)
+    except Exception as error:
+        _log.exception("resolve failed")
+        return fail(InternalError(f"{type(error).__name__}: {error}"), settings.termination_message_path)
+    sizes = [file.size for file in plan.files]
+    message = {
+        "status": "resolved",
+        "model": plan.ref.id,
+        "commit": plan.commit,
+        "bytes": None if None in sizes else plan.total,
+    }
+    _report(message, settings.termination_message_path)
     return 0
 
 

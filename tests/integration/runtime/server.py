@@ -22,7 +22,9 @@ _SECONDS = 60.0
 
 def environment(home: Path, **variables: str) -> dict[str, str]:
     """The environment of a pod: offline, small, on loopback; no proxy and no token of this machine."""
-    inherited = {name: os.environ[name] for name in ("PATH", "LANG", "HOME") if name in os.environ}
+    inherited = {
+        name: os.environ[name] for name in ("PATH", "LANG", "HOME", "PYTHONPATH") if name in os.environ
+    }
     temporary = home / "tmp"
     temporary.mkdir(exist_ok=True)
     return {
@@ -41,10 +43,10 @@ def environment(home: Path, **variables: str) -> dict[str, str]:
     }
 
 
-def run(command: str, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def run(command: str, variables: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
     """Run a command of the runtime to its end."""
     return subprocess.run(
-        [*_RUNTIME, command], env=variables, capture_output=True, text=True, timeout=60, check=False
+        [*_RUNTIME, command, *options], env=variables, capture_output=True, text=True, timeout=60, check=False
     )
 
 

@@ -48,7 +48,7 @@ def _mirror(root: Path) -> Iterator[str]:
 
 
 def _prefetch(
-    tmp_path: Path, endpoint: str, model: str, **variables: str
+    tmp_path: Path, endpoint: str, model: str, *options: str, **variables: str
 ) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     message = tmp_path / "termination-log"
     base = environment(
@@ -59,7 +59,7 @@ def _prefetch(
         TERMINATION_MESSAGE_PATH=str(message),
         PREFETCH_RETRY_SECONDS="0",
     )
-    told = run("prefetch", base | variables)
+    told = run("prefetch", base | variables, *options)
     return told, json.loads(message.read_text())
 
 
@@ -92,6 +92,27 @@ def test_a_model_is_fetched_verified_and_reported(
     assert set(progress[0]) == {"event", "phase", "bytes", "total", "message"}
     done = [line for line in progress if line["phase"] == "downloading"][-1]
     assert done["bytes"] == done["total"] == message["bytes"]
+
+
+def test_what_would_be_fetched_is_told_and_nothing_is_written(tmp_path: Path, mirror: str) -> None:
+    told, resolved = _prefetch(tmp_path, mirror, EMBEDDER, "--resolve")
+    assert told.returncode == 0, told.stderr
+    assert not (tmp_path / "hub").exists()
+    _, fetched = _prefetch(tmp_path, mirror, EMBEDDER)
+    same = {name: fetched[name] for name in ("model", "commit", "bytes")}
+    assert resolved == {"status": "resolved"} | same
+
+
+@pytest.mark.parametrize(
+    ("model", "code", "reason"), [("org/nothing", 3, "ModelNotFound"), (EMBEDDER, 4, "HubUnreachable")]
+)
+def test_what_cannot_be_resolved_fails_as_a_prefetch_does(
+    tmp_path: Path, mirror: str, model: str, code: int, reason: str
+) -> None:
+    endpoint = mirror if code == 3 else "http://127.0.0.1:1"
+    told, message = _prefetch(tmp_path, endpoint, model, "--resolve", HF_TOKEN="token")
+    assert told.returncode == code
+    assert message["error"]["class"] == reason
 
 
 def test_what_was_fetched_is_served_offline_with_the_same_fingerprint(tmp_path: Path, mirror: str) -> None:
