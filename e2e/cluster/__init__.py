@@ -7,6 +7,7 @@ Python's standard library only: this runs before anything is installed.
     steps      runs steps: progress, logs, failures, timings
     plan       decides from what a machine has; host finds out what it has
     engine     docker or podman; node_image, base_image, tools: what a cluster is made of
-    kind       one cluster's life; images, deploy, mirror: what goes into it
+    kind       one cluster's life; audit: what its API server writes down
+    images     with deploy and mirror: what goes into it
     state      where everything is kept; lock, guard, process: running commands safely
 """

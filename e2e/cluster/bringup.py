@@ -11,7 +11,7 @@ from e2e.cluster import deploy, engine, images, plan, tools
 from e2e.cluster.engine import Engine, engine_steps
 from e2e.cluster.host import Host, look
 from e2e.cluster.images import OPERATOR, RUNTIME, Image
-from e2e.cluster.kind import Cluster, Condition
+from e2e.cluster.kind import Cluster
 from e2e.cluster.plan import Cached, Plan, RefusedError
 from e2e.cluster.process import Log
 from e2e.cluster.session import Session
@@ -114,7 +114,7 @@ class BringUp:
         node = up and (self.engine.has_image(NODE_IMAGE) or self.engine.has_image(self.source.node_image))
         base = up and (self.engine.has_image(BASE_IMAGE) or self.engine.has_image(self.source.base_image))
         return Cached(
-            cluster=stopped_cluster or (up and bool(self.cluster.nodes())),
+            cluster=stopped_cluster or (up and self.cluster.usable()),
             node_image=node or stopped_cluster,
             programs=all(self.source.built(group) for group in (*THIRD_PARTY, "podnet")),
             base_image=base or self.source.base_root.exists(),
@@ -131,8 +131,7 @@ class BringUp:
             "base_image": (BASE_IMAGE, self.source.base_image),
             "node_image": (NODE_IMAGE, self.source.node_image),
         }
-        exists = self.cluster.condition() in (Condition.UP, Condition.STOPPED)
-        chosen = {"node_image": ""} if exists else {}
+        chosen = {"node_image": ""} if self.cluster.usable() else {}
         for role, names in wanted.items():
             if there := next(filter(self.engine.has_image, names), None):
                 chosen.setdefault(role, there)

@@ -1,7 +1,8 @@
 """The life of one kind cluster: found, started again, made, removed.
 
 The truth is in the cluster itself: a mark in the control plane's file system says that it was once complete,
-so that a cluster whose making was interrupted is recognised, whoever looks, and made anew.
+and by which configuration, so that a cluster whose making was interrupted, or that was made otherwise, is
+recognised, whoever looks, and made anew.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from pathlib import Path
 
+from e2e.cluster import audit
 from e2e.cluster.engine import Engine, containers
 from e2e.cluster.process import CommandError, Log, answer, succeeds
-from e2e.cluster.state import State, write_atomically
+from e2e.cluster.state import State, digest, write_atomically
 
 MODELS_MOUNT = "/mirror-models"
 MARK = "/kind/embedding-operator-complete"
@@ -28,7 +31,7 @@ class Condition(Enum):
     """What is found of a cluster."""
 
     ABSENT = "absent"
-    UNFINISHED = "unfinished, or of another cache folder"
+    UNFINISHED = "unfinished, or of another configuration or cache folder"
     STOPPED = "stopped"
     UP = "up"
 
@@ -42,15 +45,21 @@ def condition(states: dict[str, str], complete: bool) -> Condition:
     return Condition.UP if set(states.values()) == {"running"} else Condition.STOPPED
 
 
-def configuration(models_folder: str) -> str:
+def configuration(models_folder: str, audit_folder: str) -> str:
     """Return kind's configuration. The only port is the API server's: a free one of the loopback address."""
     mount = {"hostPath": models_folder, "containerPath": MODELS_MOUNT, "readOnly": True}
-    nodes = [{"role": role, "extraMounts": [mount]} for role in ("control-plane", *["worker"] * WORKERS)]
+    policy = {"hostPath": audit_folder, "containerPath": audit.FOLDER, "readOnly": True}
+    nodes = [{"role": "worker", "extraMounts": [mount]}] * WORKERS
+    first = {
+        "role": "control-plane",
+        "extraMounts": [mount, policy],
+        "kubeadmConfigPatches": [json.dumps(audit.kubeadm_patch(), sort_keys=True)],
+    }
     found = {
         "kind": "Cluster",
         "apiVersion": "kind.x-k8s.io/v1alpha4",
         "featureGates": {"ImageVolume": True},  # on by itself from Kubernetes 1.35
-        "nodes": nodes,
+        "nodes": [first, *nodes],
     }
     return json.dumps(found, indent=1)
 
@@ -66,6 +75,10 @@ class Cluster:
         """Look at the containers."""
         states = containers(self.engine.program, self.state.cluster)
         return condition(states, bool(states) and self._complete())
+
+    def usable(self) -> bool:
+        """Tell whether what is there is the cluster that is wanted, running or stopped."""
+        return self.condition() in (Condition.UP, Condition.STOPPED)
 
     def nodes(self) -> list[str]:
         """Return the names of the node containers."""
@@ -142,13 +155,13 @@ class Cluster:
     def _create(self, node_image: str, log: Log) -> None:
         self.state.served.mkdir(parents=True, exist_ok=True)
         file = self.state.folder / "kind.json"  # JSON is YAML
-        write_atomically(file, configuration(str(self.state.served)))
+        write_atomically(self._audit_folder / audit.POLICY_FILE, audit.policy())
+        write_atomically(file, self._configuration())
         self._kind(log, "create", "cluster", f"--image={node_image}", f"--config={file}", "--wait=300s")
         self._await_ready(log)
         # kind's own wait is for the control plane only
-        log.run(
-            [self.engine.program, "exec", self._control_plane(), "sh", "-c", f"echo {node_image} >{MARK}"]
-        )
+        made = f"mkdir -p {MARK} && echo {node_image} >{self._mark()}"
+        log.run([self.engine.program, "exec", self._control_plane(), "sh", "-c", made])
 
     def _kind(self, log: Log, *arguments: str) -> None:
         common = (f"--name={self.state.cluster}", f"--kubeconfig={self.state.kubeconfig}")
@@ -173,17 +186,21 @@ class Cluster:
             log.run(self.kubectl_command(*wait))
 
     def _complete(self) -> bool:
-        """Tell whether the mark is there, and the mounted folder is ours and not of another cache.
+        """Tell whether the mark of this configuration is there, which a stopped container can be asked too.
 
-        Both can be asked of a stopped container as well.
+        The configuration names the mounted folder: a cluster of another cache folder has another mark.
         """
-        program, node = self.engine.program, self._control_plane()
-        source = '{{range .Mounts}}{{if eq .Destination "' + MODELS_MOUNT + '"}}{{.Source}}{{end}}{{end}}'
-        try:
-            mounted = answer([program, "inspect", "--format", source, node])
-        except CommandError:
-            return False
-        return mounted == str(self.state.served) and succeeds([program, "cp", f"{node}:{MARK}", "-"])
+        return succeeds([self.engine.program, "cp", f"{self._control_plane()}:{self._mark()}", "-"])
+
+    def _mark(self) -> str:
+        return f"{MARK}/{digest(self._configuration(), audit.policy())}"
+
+    def _configuration(self) -> str:
+        return configuration(str(self.state.served), str(self._audit_folder))
+
+    @property
+    def _audit_folder(self) -> Path:
+        return self.state.folder / "audit"
 
     def _control_plane(self) -> str:
         return f"{self.state.cluster}-control-plane"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from e2e.cluster import tools, versions
+from e2e.cluster import audit, tools, versions
 from e2e.cluster.guard import Guard
 from e2e.cluster.kind import Condition, condition, configuration
 from e2e.cluster.process import CommandError, Log
@@ -41,13 +41,27 @@ def test_a_clusters_condition_follows_from_its_containers(
 
 
 def test_kind_gets_one_control_plane_two_workers_the_models_and_no_host_port() -> None:
-    written = json.loads(configuration("/models"))
+    written = json.loads(configuration("/models", "/audit"))
     assert [node["role"] for node in written["nodes"]] == ["control-plane", "worker", "worker"]
     for node in written["nodes"]:
-        assert node["extraMounts"] == [
-            {"hostPath": "/models", "containerPath": "/mirror-models", "readOnly": True}
-        ]
+        assert node["extraMounts"][0] == {
+            "hostPath": "/models",
+            "containerPath": "/mirror-models",
+            "readOnly": True,
+        }
         assert "extraPortMappings" not in node
+
+
+def test_the_api_server_finds_its_audit_policy_and_writes_where_a_kubelet_serves_files() -> None:
+    first, *workers = json.loads(configuration("/models", "/audit"))["nodes"]
+    mounted = first["extraMounts"][1]
+    (patch,) = [json.loads(text)["apiServer"] for text in first["kubeadmConfigPatches"]]
+    seen = {volume["mountPath"]: volume["hostPath"] for volume in patch["extraVolumes"]}
+    assert mounted == {"hostPath": "/audit", "containerPath": audit.FOLDER, "readOnly": True}
+    assert patch["extraArgs"]["audit-policy-file"] == f"{seen[mounted['containerPath']]}/{audit.POLICY_FILE}"
+    assert patch["extraArgs"]["audit-log-path"].startswith(f"{seen[audit.LOG_FOLDER]}/")
+    assert audit.LOG_FOLDER.startswith("/var/log/")
+    assert not any("kubeadmConfigPatches" in worker for worker in workers)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,60 @@
+"""Pain 4, a reconcile war: where nothing changes, the operator writes nothing, however often it looks."""
+
+import time
+from datetime import UTC, datetime
+
+from e2e.cases import audit
+from e2e.cases.kubectl import Kubectl, Object, model
+
+RERANKER = "embedding-operator/bert-tiny-cross-encoder"
+QUIET_SECONDS, RESYNC_SECONDS, SETTLED_SECONDS = 60.0, 10, 10.0
+
+# one that serves, one without pods, one at rest, one that cannot be had, one that no node takes
+STEADY = {
+    "serving": ("Ready", "True", ""),
+    "empty": ("Cached", "True", ""),
+    "resting": ("Ready", "False", "Suspended"),
+    "wrong": ("Cached", "False", "ModelNotFound"),
+    "homeless": ("Cached", "False", "Unschedulable"),
+}
+
+
+def test_a_quiet_minute_has_no_request_that_writes(kubectl: Kubectl) -> None:
+    begun = datetime.now(UTC)
+    kubectl.wait("no namespace on its way out", lambda: not _terminating(kubectl))
+    with audit.resync_every(kubectl, RESYNC_SECONDS):
+        kubectl.apply(*_models())
+        for name, (kind, status, reason) in STEADY.items():
+            kubectl.wait_for_condition(name, kind, status, reason)
+        kubectl.wait("nothing written for a while", lambda: _settled(kubectl, begun))
+        since = datetime.now(UTC)
+        time.sleep(QUIET_SECONDS)
+        found = audit.requests(kubectl, since, datetime.now(UTC))
+    assert [request for request in found if request.writes] == []
+    # it did look: each resource is read at every resync, which comes up to a fifth later than asked for
+    rounds = QUIET_SECONDS // (RESYNC_SECONDS * 1.2) - 1
+    for name in STEADY:
+        asked = [request for request in found if (request.verb, request.name) == ("get", name)]
+        assert len(asked) >= rounds, (name, audit.counted(found))
+
+
+def _models() -> list[Object]:
+    nowhere = {"nodeSelector": {"example.com/no-such": "node"}}
+    return [
+        model("serving", RERANKER),
+        model("empty", RERANKER, replicas=0),
+        model("resting", RERANKER, suspend=True),
+        model("wrong", "embedding-operator/no-such-model"),
+        model("homeless", RERANKER, scheduling=nowhere),
+    ]
+
+
+def _settled(kubectl: Kubectl, begun: datetime) -> bool:
+    now = datetime.now(UTC)
+    written = [request for request in audit.requests(kubectl, begun, now) if request.writes]
+    assert written, "five resources were made, and nothing that was written for them is in the log"
+    return (now - written[-1].moment).total_seconds() > SETTLED_SECONDS
+
+
+def _terminating(kubectl: Kubectl) -> list[Object]:
+    return [entry for entry in kubectl.list("namespaces") if "deletionTimestamp" in entry["metadata"]]
