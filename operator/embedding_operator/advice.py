@@ -6,6 +6,14 @@ from embedding_operator.facts import Failure
 from embedding_operator.prefetch import UNMOUNTED
 
 HUB = "spec.model.source.hub"
+PVC = "spec.model.source.pvc"
+
+
+def what(em: EmbeddingModel) -> str:
+    """Returns what is fetched or looked at, for a message."""
+    if em.source.pvc:
+        return f"{em.source.id} in folder {em.source.pvc.path or '/'} of claim {em.source.pvc.claim}"
+    return f"{em.source.id}@{em.source.revision}"
 
 
 def words(em: EmbeddingModel, failure: Failure) -> str:
@@ -25,9 +33,10 @@ def pending(em: EmbeddingModel, reason: str, message: str) -> tuple[str, str]:
     if reason == UNMOUNTED and bundle and naming.CERTIFICATES_VOLUME in message:
         what = f"ConfigMap {bundle.name} with key {bundle.key}, which {HUB}.caBundleRef names"
         return "MissingConfigMap", f"the Job waits for {what}, in namespace {em.namespace}: {message}"
-    existing = em.cache.existing
+    existing = em.existing_claim
     if reason == pods.UNSCHEDULABLE and existing and f'"{existing}" not found' in message:
-        what = f"claim {existing}, which spec.cache.claimName names"
+        field = f"{PVC}.claimName" if em.source.pvc else "spec.cache.claimName"
+        what = f"claim {existing}, which {field} names"
         return "MissingClaim", f"the Job waits for {what}, in namespace {em.namespace}: {message}"
     return reason, message
 
@@ -39,6 +48,24 @@ def fact(message: str) -> str:
 
 def of(em: EmbeddingModel, reason: str) -> str | None:
     """Returns what to do about a failure in terms of the spec, None where its own words have to do."""
+    if reason == "TaskMismatch":
+        return "Correct spec.model.task, or write auto."
+    return _about_claim(reason) if em.source.pvc else _about_hub(em, reason)
+
+
+def _about_claim(reason: str) -> str | None:
+    match reason:
+        case "FolderNotFound":
+            return f"Correct {PVC}.path, a folder from the claim's root, or put the model's files there."
+        case "FolderUnreadable":
+            return "Make folder and files readable to user or group 65532, or to everybody."
+        case "UnsupportedModel":
+            return f"Name the folder of the model's files in {PVC}.path, or one of them in spec.model.file."
+        case _:
+            return None
+
+
+def _about_hub(em: EmbeddingModel, reason: str) -> str | None:
     token = em.source.hub.token
     secret = f"Secret {token.name}, key {token.key} ({HUB}.tokenSecretRef)" if token else ""
     match reason:
@@ -68,8 +95,6 @@ def of(em: EmbeddingModel, reason: str) -> str | None:
             return f"{_way(em)}; the network policies of namespace {em.namespace} must let the Job's pod out."
         case "UnsupportedModel":
             return "Choose a repository with ONNX weights, or name the file in spec.model.file."
-        case "TaskMismatch":
-            return "Correct spec.model.task, or write auto."
         case "CacheUnwritable":
             return (
                 f"Give claim {naming.claim(em)} a volume that the pods' group, 65532, can write: one whose "

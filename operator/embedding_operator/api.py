@@ -134,6 +134,11 @@ class EmbeddingModel:
         return self.key.namespace
 
     @property
+    def existing_claim(self) -> str | None:
+        """The claim that somebody else made and keeps, None where the operator makes one."""
+        return self.source.pvc.claim if self.source.pvc else self.cache.existing
+
+    @property
     def provider(self) -> str:
         """What computes: cpu or cuda."""
         return "cuda" if self.gpu else "cpu"

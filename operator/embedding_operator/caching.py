@@ -118,7 +118,7 @@ def _known(em: EmbeddingModel, state: State, known: Facts) -> Cached:
 
 
 def _running(em: EmbeddingModel, progress: Progress | None) -> Cached:
-    what = f"{em.source.id}@{em.source.revision}"
+    what = advice.what(em)
     if progress is None:
         return Cached(False, "Resolving", f"{what}: the prefetch Job has started", "Resolving")
     reason = _REASONS.get(progress.phase, "Downloading")
@@ -151,6 +151,8 @@ def _failed(em: EmbeddingModel, state: Failed, failure: Failure) -> Cached:
 
 def _held(em: EmbeddingModel, facts: Facts) -> str:
     weight = f", {size(facts.bytes)}" if facts.bytes is not None else ""
+    if facts.folder:
+        return f"{facts.model} is {facts.folder}{weight}, in claim {facts.claim}"
     return f"{facts.model}@{em.source.revision} is commit {facts.commit[:12]}{weight}, in claim {facts.claim}"
 
 

@@ -9,13 +9,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+_RARE = frozenset({"folder", "foreign"})
+
 
 @dataclass(frozen=True)
 class Facts:
     """What is in a claim and how it has to be served.
 
     file is the file that the spec asked for, None where the runtime chose. claim and job name where it lies
-    and which Job read it. options are those of spec.model (source.Source) that it was read with.
+    and which Job read it. options are those of spec.model (source.Source) that it was read with. folder is
+    where it lies in a container that mounts the claim, None for the layout of the hub's clients. foreign: the
+    claim is somebody else's content, which nobody of ours may write to.
     """
 
     model: str
@@ -30,10 +34,16 @@ class Facts:
     claim: str
     job: str
     options: str = ""
+    folder: str | None = None
+    foreign: bool = False
 
     def to_json(self) -> str:
-        """Returns the facts as the annotation's text, with sorted keys: equal facts are equal text."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """Returns the facts as the annotation's text, with sorted keys: equal facts are equal text.
+
+        What only some sources have is left out for the others.
+        """
+        found = {name: value for name, value in asdict(self).items() if value or name not in _RARE}
+        return json.dumps(found, sort_keys=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,8 @@ class Request:
     claim: str
     job: str
     options: str = ""
+    folder: str | None = None
+    foreign: bool = False
 
 
 def failure_text(failure: Failure) -> str:
@@ -110,6 +122,8 @@ def from_result(text: str | None, request: Request) -> Facts | Failure | None:
         claim=request.claim,
         job=request.job,
         options=request.options,
+        folder=request.folder,
+        foreign=request.foreign,
     )
 
 

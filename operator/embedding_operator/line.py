@@ -53,14 +53,15 @@ class Line:
         self._made: dict[str, tuple[Key, datetime]] = {}  # by uid, until the watches show it
         self._pauses: dict[str, _Pause] = {}
 
-    def ask(self, key: Key, hub: str, now: datetime) -> Wait | None:
+    def ask(self, key: Key, hub: str | None, now: datetime) -> Wait | None:
         """Returns None where a resource may make a Job that fetches from this hub, else why it has to wait.
 
+        hub is None for a Job that asks nobody.
         After None the place is taken until `made` or `given_up`.
         """
         jobs = tuple(self._jobs())
         pause = self._pause(hub, jobs, now)
-        if pause is not None:
+        if pause is not None and hub is not None:
             self.leave(key)
             return _held_back(hub, pause, now)
         self._waiting = {other: asked for other, asked in self._waiting.items() if now - asked < _FORGOTTEN}
@@ -91,7 +92,7 @@ class Line:
         if known is None or known.until < until:
             self._pauses[hub] = _Pause(until, key)
 
-    def _pause(self, hub: str, jobs: Iterable[Body], now: datetime) -> _Pause | None:
+    def _pause(self, hub: str | None, jobs: Iterable[Body], now: datetime) -> _Pause | None:
         for job in jobs:
             key = _key(job)
             state = prefetch.state(job, ()) if is_true(job, "Failed") else None
@@ -99,7 +100,7 @@ class Line:
                 asked = timedelta(seconds=state.failure.retry_after)
                 self.pause(key, prefetch.hub(job), state.at + asked)
         self._pauses = {name: pause for name, pause in self._pauses.items() if pause.until > now}
-        return self._pauses.get(hub)
+        return self._pauses.get(hub) if hub is not None else None
 
     def _busy(self, jobs: Iterable[Body], now: datetime) -> set[Key]:
         """Returns the resources whose Job fetches, or is about to."""

@@ -109,7 +109,7 @@ def claim(em: EmbeddingModel) -> str:
     with the GPU, or with certain labels) is part of the hash, so that a change means a new claim beside the
     one in use.
     """
-    return em.cache.existing or f"{em.name}-{_digest(*_source(em))}"
+    return em.existing_claim or f"{em.name}-{_digest(*_source(em))}"
 
 
 def claim_label(claim: str) -> str:
@@ -126,7 +126,8 @@ def _source(em: EmbeddingModel) -> list[str]:
         em.cache.access_mode,
         em.gpu.resource_name if em.gpu else "",
         *_nodes(em),
-        *([em.cache.existing] if em.cache.existing else []),
+        *([em.existing_claim] if em.existing_claim else []),
+        *([f"pvc:{em.source.pvc.path}"] if em.source.pvc else []),
     ]
 
 

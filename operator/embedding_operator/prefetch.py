@@ -119,16 +119,18 @@ def request(job: Body) -> Request:
     template = job["spec"]["template"]["spec"]
     env = {item["name"]: item.get("value") for item in template["containers"][0].get("env") or ()}
     claims = [
-        volume["persistentVolumeClaim"]["claimName"]
+        volume["persistentVolumeClaim"]
         for volume in template.get("volumes") or ()
         if "persistentVolumeClaim" in volume
     ]
     return Request(
         model=str(env.get("MODEL_ID") or ""),
         file=env.get("MODEL_FILE"),
-        claim=claims[0] if claims else "",
+        claim=claims[0]["claimName"] if claims else "",
         job=job["metadata"]["name"],
         options=annotation(job, OPTIONS_ANNOTATION) or "",
+        folder=env.get("MODEL_PATH"),
+        foreign=bool(claims and claims[0].get("readOnly")),
     )
 
 

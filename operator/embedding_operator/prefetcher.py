@@ -16,7 +16,7 @@ from embedding_operator.observed import JOB, Observed, annotation, is_true, time
 from embedding_operator.pods import UNSCHEDULABLE
 from embedding_operator.ports import Cluster
 from embedding_operator.prefetch import Done, Failed, Lost, Missing, Pending, Progress, Running, State
-from embedding_operator.resources import cache, hub
+from embedding_operator.resources import cache, sources
 from embedding_operator.resources.meta import Runtime
 from embedding_operator.writer import Writer
 
@@ -135,7 +135,7 @@ class Prefetcher:
         attempt: int,
         before: Failure | None = None,
     ) -> Step:
-        wait = self._line.ask(em.key, hub.address(em, self._runtime), now)
+        wait = self._line.ask(em.key, sources.asked(em, self._runtime), now)
         if wait is not None:
             return Step(Pending(wait.reason, wait.message), look_again=wait.seconds)
         try:
@@ -258,7 +258,7 @@ def filled(seen: Observed, deployment: Body | None) -> bool:
 
     A claim of somebody else is not watched: that a set serves from it has to do.
     """
-    if seen.em.cache.existing is not None:
+    if seen.em.existing_claim is not None:
         return deployment is not None
     claim = seen.claims.get(naming.claim(seen.em))
     return claim is not None and deployment is not None and _created(claim) <= _created(deployment)

@@ -181,9 +181,9 @@ class Reconciler:
 
     async def _with_its_volume(self, seen: Observed) -> Observed:
         """A claim of somebody else is not watched, and its own access mode counts."""
-        if seen.em.cache.existing is None:
+        if seen.em.existing_claim is None:
             return seen
-        claim = await self._cluster.get(CLAIM, seen.em.namespace, seen.em.cache.existing)
+        claim = await self._cluster.get(CLAIM, seen.em.namespace, seen.em.existing_claim)
         return replace(seen, em=volumes.as_it_is(seen.em, claim))
 
     def _cached(self, seen: Observed, step: Step, plan: Plan, note: str) -> Cached:
@@ -205,7 +205,7 @@ class Reconciler:
         body = seen.claims.get(naming.claim(seen.em))
         if body is None and seen.em.name not in seen.services:
             await writer.check_free(SERVICE, seen.em.name)  # before anything is downloaded for it
-        if seen.em.cache.existing is not None:
+        if seen.em.existing_claim is not None:
             return ""  # somebody else's; where it is missing, the scheduler says so
         desired = builders.claim(seen.em, rollout.claim_size(body, seen.em))
         try:

@@ -35,8 +35,16 @@ class HubSource:
 
 
 @dataclass(frozen=True)
+class ClaimSource:
+    """spec.model.source.pvc: a folder on a claim that is somebody else's, as a path from the claim's root."""
+
+    claim: str
+    path: str
+
+
+@dataclass(frozen=True)
 class Source:
-    """spec.model: what to fetch, and from where.
+    """spec.model: what to fetch, and from where: from pvc where that is given, else from the hub.
 
     options are what shapes vectors beside the files, as JSON in the runtime's names and sorted, so that equal
     options are equal text; empty where the repository's own files decide everything.
@@ -48,17 +56,20 @@ class Source:
     file: str | None
     hub: HubSource
     options: str
+    pvc: ClaimSource | None
 
 
 def parse_source(model: _Body) -> Source:
     """Returns the typed view of spec.model, which the API server has validated; defaults are repeated."""
+    source = model.get("source") or {}
     return Source(
         options=_options(model),
         id=model["id"],
         revision=model.get("revision", "main"),
         task=model.get("task", "auto"),
         file=model.get("file"),
-        hub=_hub((model.get("source") or {}).get("hub") or {}),
+        hub=_hub(source.get("hub") or {}),
+        pvc=_pvc(source.get("pvc")),
     )
 
 
@@ -74,6 +85,10 @@ def _hub(hub: _Body) -> HubSource:
         ca_bundle=key_ref(hub.get("caBundleRef")),
         proxy=_proxy(hub.get("proxy")),
     )
+
+
+def _pvc(pvc: _Body | None) -> ClaimSource | None:
+    return ClaimSource(pvc["claimName"], pvc.get("path", "")) if pvc else None
 
 
 def _proxy(proxy: _Body | None) -> Proxy | None:

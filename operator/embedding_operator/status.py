@@ -85,7 +85,9 @@ def status(
     if choice is not None:
         found["rollout"] = _rollout(choice)
     if shown is not None:
-        found |= {"fingerprint": shown.fingerprint, "resolvedRevision": shown.commit, "model": _model(shown)}
+        found |= {"fingerprint": shown.fingerprint, "model": _model(shown)}
+        if not shown.folder:
+            found["resolvedRevision"] = shown.commit
     return found
 
 

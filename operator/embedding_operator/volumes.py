@@ -17,7 +17,7 @@ _MANY = ("ReadWriteMany", "ReadOnlyMany")
 
 
 def as_it_is(em: EmbeddingModel, claim: Body | None) -> EmbeddingModel:
-    """Returns the resource with how the claim that spec.cache.claimName names can be used.
+    """Returns the resource with how the claim of somebody else that the spec names can be used.
 
     Unchanged where the claim is not there: the narrowest is assumed then.
     """
@@ -41,7 +41,7 @@ def note(em: EmbeddingModel) -> str:
     if em.replicas < 2 or em.cache.volume_access in _MANY:
         return ""
     name = naming.claim(em)
-    other = "another claim" if em.cache.existing else "spec.cache.accessMode: ReadWriteMany"
+    other = "another claim" if em.existing_claim else "spec.cache.accessMode: ReadWriteMany"
     if em.cache.volume_access == ONE_POD:
         return f"claim {name} is {ONE_POD}: one pod can use it, not {em.replicas}; name {other}"
     spreading = f"to spread them, write {other}"

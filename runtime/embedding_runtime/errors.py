@@ -6,6 +6,8 @@ RuntimeFault                     code, permanent, retry_after
 ├── ModelError                   a model cannot be had or cannot be served
 │   ├── ModelNotFoundError       the hub has no such repository (or hides it)
 │   ├── RevisionNotFoundError    the repository has no such branch, tag or commit
+│   ├── FolderNotFoundError      a model's local folder is not there (yet)
+│   ├── FolderUnreadableError    a model's local folder, or a file in it, may not be read
 │   ├── AccessDeniedError        401, 403, gated
 │   ├── NotCachedError           offline, and the cache does not hold it
 │   ├── CorruptModelError        a file of it is missing, damaged or unreadable
@@ -94,6 +96,20 @@ class RevisionNotFoundError(ModelError):
     """The repository has no such branch, tag or commit."""
 
     code = "RevisionNotFound"
+
+
+class FolderNotFoundError(ModelError):
+    """The local folder that a model is to come from is not there; somebody may still be filling it."""
+
+    code = "FolderNotFound"
+    permanent = False
+
+
+class FolderUnreadableError(ModelError):
+    """The local folder that a model is to come from, or a file in it, may not be read."""
+
+    code = "FolderUnreadable"
+    permanent = False
 
 
 class AccessDeniedError(ModelError):

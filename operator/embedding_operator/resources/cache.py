@@ -6,7 +6,7 @@ from typing import Any
 from embedding_operator import facts, naming
 from embedding_operator.api import EmbeddingModel
 from embedding_operator.facts import Failure
-from embedding_operator.resources import hub, options, pod, scheduling
+from embedding_operator.resources import hub, options, pod, scheduling, sources
 from embedding_operator.resources.meta import Runtime, metadata
 
 PERMANENT_FAILURE, TRANSIENT_FAILURE = 3, 4
@@ -58,6 +58,7 @@ def job(
     A claim is bound to the node of the first pod that uses it where the storage is node-local, so the Job
     runs where the serving pods can.
     """
+    folder, foreign = sources.folder(em), sources.is_foreign(em)
     container = {
         "name": naming.PREFETCH_CONTAINER,
         "image": f"{runtime.image}-cpu",
@@ -66,23 +67,30 @@ def job(
         "env": pod.env(
             {
                 "MODEL_ID": em.source.id,
-                "MODEL_REVISION": commit or em.source.revision,
+                "MODEL_REVISION": None if folder else commit or em.source.revision,
+                "MODEL_PATH": folder,
                 "MODEL_TASK": em.source.task,
                 "MODEL_FILE": em.source.file,
                 "MODELS_CONFIG": options.PATH if em.source.options else None,
                 "HF_HOME": pod.MODELS,
                 "TERMINATION_MESSAGE_PATH": pod.TERMINATION_LOG,
-                "PREFETCH_RETRY_SECONDS": str(PREFETCH_RETRY_SECONDS),
+                # what is not in a folder now will hardly be there a moment later
+                "PREFETCH_RETRY_SECONDS": str(0 if foreign else PREFETCH_RETRY_SECONDS),
                 "TMPDIR": "/tmp",  # noqa: S108 - a path in the container
                 "LOG_LEVEL": runtime.log_level,
                 "LOG_FORMAT": runtime.log_format,
             }
         )
-        + hub.environment(em, runtime),
+        + ([] if folder else hub.environment(em, runtime)),
         "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}},
     }
     template = pod.pod_spec(
-        container, claim=naming.claim(em), read_only=False, scratch="1Gi", grace_seconds=10
+        container,
+        claim=naming.claim(em),
+        read_only=foreign,
+        scratch="1Gi",
+        grace_seconds=10,
+        foreign=foreign,
     )
     template["restartPolicy"] = "Never"
     hub.mount_certificates(em, template)

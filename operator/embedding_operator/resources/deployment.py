@@ -64,6 +64,7 @@ def _pod(em: EmbeddingModel, facts: Facts, runtime: Runtime, selector: dict[str,
         _container(em, facts, runtime),
         claim=facts.claim,
         read_only=True,
+        foreign=facts.foreign,
         scratch="2Gi",
         grace_seconds=em.server.shutdown_timeout + GRACE_SECONDS,
     )
@@ -111,7 +112,7 @@ def _container(em: EmbeddingModel, facts: Facts, runtime: Runtime) -> dict[str, 
 
 def _env(em: EmbeddingModel, facts: Facts, runtime: Runtime) -> list[dict[str, Any]]:
     """The variables, the spec's own last: the schema refuses in it what is set here."""
-    model = f"{facts.model}@{facts.commit}"
+    model = facts.model if facts.folder else f"{facts.model}@{facts.commit}"
     server = em.server
     given = pod.env(
         {

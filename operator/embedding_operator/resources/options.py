@@ -32,7 +32,8 @@ def serving(em: EmbeddingModel, facts: Facts) -> dict[str, Any]:
     Its pods answer to the resource's name and to the spec's served names beside the model's id.
     """
     names = [name for name in dict.fromkeys((em.name, *em.served_names)) if name != facts.model]
-    entry = {"id": facts.model, "revision": facts.commit, "served_names": names}
+    place = {"path": facts.folder} if facts.folder else {"revision": facts.commit}
+    entry = {"id": facts.model, "served_names": names} | place
     return _config_map(em, entry | json.loads(facts.options or "{}"))
 
 

@@ -13,12 +13,22 @@ TERMINATION_LOG = "/dev/termination-log"
 
 
 def pod_spec(
-    container: dict[str, Any], *, claim: str, read_only: bool, scratch: str, grace_seconds: int
+    container: dict[str, Any],
+    *,
+    claim: str,
+    read_only: bool,
+    scratch: str,
+    grace_seconds: int,
+    foreign: bool = False,
 ) -> dict[str, Any]:
     """Returns a pod with one container, the claim at /models and an empty /tmp of at most scratch.
 
-    container comes without what is common; that is added here.
+    container comes without what is common; that is added here. foreign: the claim's content is not ours.
     """
+    volume: dict[str, Any] = {"claimName": claim}
+    if foreign:
+        # not only the mount: a volume for writing would get its files' group changed to fsGroup
+        volume["readOnly"] = True
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -49,7 +59,7 @@ def pod_spec(
             }
         ],
         "volumes": [
-            {"name": "models", "persistentVolumeClaim": {"claimName": claim}},
+            {"name": "models", "persistentVolumeClaim": volume},
             {"name": "tmp", "emptyDir": {"sizeLimit": scratch}},
         ],
     }

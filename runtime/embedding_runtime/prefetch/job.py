@@ -82,6 +82,7 @@ def asked(settings: PrefetchSettings) -> Wanted:
     return replace(
         said,
         revision=settings.model_revision,
+        folder=settings.model_path or said.folder,
         task=None if settings.model_task == "auto" else settings.model_task,
         file=settings.model_file or said.file,
         precision="auto" if settings.model_file else said.precision,

@@ -3,11 +3,17 @@
 <cache>/models--org--name/{refs/<revision>, snapshots/<commit>/<file>, blobs/<hash>}; snapshots hold links.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedding_runtime.errors import CorruptModelError, ModelNotFoundError, NotCachedError
+from embedding_runtime.errors import (
+    CorruptModelError,
+    FolderNotFoundError,
+    FolderUnreadableError,
+    NotCachedError,
+)
 from embedding_runtime.registry.files import needed
 from embedding_runtime.registry.reference import ModelRef
 from embedding_runtime.settings import Precision
@@ -74,12 +80,38 @@ def find_commit(cache_dir: Path, ref: ModelRef) -> str | None:
 def find_folder(folder: Path, name: str, graph: str | None, precision: Precision = "auto") -> Snapshot:
     """The snapshot that a local folder is; its commit is `local`.
 
-    Raises ModelNotFoundError when it is not there, UnsupportedModelError.
+    Raises FolderNotFoundError, FolderUnreadableError, UnsupportedModelError.
     """
-    if not folder.is_dir():
-        raise ModelNotFoundError(f"404: {name} is to come from the folder {folder}, which does not exist")
-    chosen, files = needed(_names(folder), graph, name, precision)
+    chosen, files = needed(_names_in(folder, name), graph, name, precision)
+    for path in (folder / file for file in files):
+        if path.exists() and not os.access(path, os.R_OK):
+            raise _unreadable(name, path)
     return Snapshot(ModelRef(name), LOCAL, folder, chosen, tuple(files))
+
+
+def _names_in(folder: Path, name: str) -> list[str]:
+    """Every file of somebody's folder, which, unlike a cache, may be missing or closed to us."""
+    found = []
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    try:
+        for path, _, names in os.walk(folder, onerror=refuse):
+            found += [(Path(path) / name).relative_to(folder).as_posix() for name in names]
+    except (FileNotFoundError, NotADirectoryError):
+        raise FolderNotFoundError(
+            f"404: {name} is to come from the folder {folder}, which does not exist"
+        ) from None
+    except PermissionError as error:
+        raise _unreadable(name, Path(error.filename)) from None
+    return sorted(found)
+
+
+def _unreadable(name: str, path: Path) -> FolderUnreadableError:
+    return FolderUnreadableError(
+        f"{name}: {path} may not be read by uid {os.getuid()} gid {os.getgid()}; make it readable to them"
+    )
 
 
 def _names(folder: Path) -> list[str]:

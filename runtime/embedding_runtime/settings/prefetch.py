@@ -30,6 +30,11 @@ class PrefetchSettings(HubSettings):
         alias="MODEL_ID", description="the one model to fetch; unset: the configured models are fetched"
     )
     model_revision: str = Field("main", alias="MODEL_REVISION", description="its branch, tag or commit")
+    model_path: Path | None = Field(
+        None,
+        alias="MODEL_PATH",
+        description="the folder that it is in, instead of the hub; nothing is fetched then",
+    )
     model_task: Literal["auto", "embed", "rerank"] = Field(
         "auto", alias="MODEL_TASK", description="fail where the model does another; `auto`: whichever it does"
     )

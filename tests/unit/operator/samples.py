@@ -1,5 +1,6 @@
 """Objects that the tests are about: a resource, a prefetch's result, and what controllers write."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from embedding_operator import api, naming
@@ -8,6 +9,7 @@ from embedding_operator.facts import Facts
 from embedding_operator.resources.meta import Runtime
 
 RUNTIME = Runtime("embedding-runtime:0.1.0", "IfNotPresent", "http://hub.example", "info", "json")
+AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
 COMMIT = "c" * 40
 FINGERPRINT = "ab" * 32
 OTHER = "cd" * 32

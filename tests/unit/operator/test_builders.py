@@ -92,6 +92,11 @@ HUB = samples.model(
     },
 )
 
+FOLDER = samples.model(
+    "folder", model={"source": {"pvc": {"claimName": "models", "path": "minilm"}}, "maxLength": 64}
+)
+FOLDER_FACTS = samples.facts(FOLDER, commit="local", folder="/models/minilm", foreign=True)
+
 TEMPLATE = {
     "metadata": {"labels": {"a": "b"}},
     "spec": {"containers": [{"name": "server", "image": "mine:1"}]},
@@ -118,6 +123,9 @@ OBJECTS: dict[str, Any] = {
     "options-job": options.fetching(SHAPED),
     "job-shaped": cache.job(SHAPED, samples.RUNTIME),
     "deployment-shaped": deployment(SHAPED, SHAPED_FACTS, samples.RUNTIME),
+    "job-folder": cache.job(FOLDER, samples.RUNTIME, commit="local"),
+    "options-folder": options.serving(FOLDER, FOLDER_FACTS),
+    "deployment-folder": deployment(FOLDER, FOLDER_FACTS, samples.RUNTIME),
     "service": service(CPU, samples.FINGERPRINT),
     "budget": budget(CPU, samples.FINGERPRINT),
     "revision": revision(CPU, "minilm-abababab", Version("0123abcd", 2, TEMPLATE)),

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from embedding_operator import prefetch
 from embedding_operator.resources import cache, options
 from embedding_operator.resources.deployment import deployment
 from embedding_runtime.prefetch.job import asked
@@ -57,6 +58,25 @@ def test_the_server_reads_every_variable_and_serves_every_name(
     assert set(found.named.values()) == {default}
     assert (default.revision, default.fingerprint) == (samples.COMMIT, samples.FINGERPRINT)
     assert found.default("rerank") is None
+
+
+def test_a_folder_is_the_same_for_job_and_pods(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    source = {"pvc": {"claimName": "models", "path": "minilm"}}
+    em = samples.model("folder", model={"source": source, "maxLength": 64})
+    job = cache.job(em, samples.RUNTIME)
+    with monkeypatch.context() as patched:
+        names = hand_over(job, options.fetching(em), patched, tmp_path)
+        assert names - known(PrefetchSettings) == {"TMPDIR"}
+        fetched = asked(PrefetchSettings.load())
+    facts = samples.facts(em, commit="local", folder=prefetch.request(job).folder)
+    hand_over(deployment(em, facts, samples.RUNTIME), options.serving(em, facts), monkeypatch, tmp_path)
+    found = configured(ServeSettings.load())
+    served = found.default("embed")
+    assert served is not None
+    assert set(found.named) == {em.source.id, "folder"}
+    assert (served.name, served.folder) == (fetched.name, fetched.folder) == (em.source.id, served.folder)
+    assert str(served.folder) == "/models/minilm"
+    assert served.fingerprint == samples.FINGERPRINT
 
 
 def test_the_job_reads_the_model_as_the_pods_will_serve_it(

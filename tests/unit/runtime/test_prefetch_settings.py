@@ -48,6 +48,14 @@ def test_a_file_goes_before_a_precision(monkeypatch: pytest.MonkeyPatch) -> None
     assert (wanted.file, wanted.precision) == ("onnx/mine.onnx", "auto")
 
 
+@pytest.mark.usefixtures("config")
+def test_a_folder_goes_before_the_hub_and_keeps_the_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_PATH", "/models/mine")
+    wanted = asked(PrefetchSettings.load())
+    assert (wanted.name, wanted.folder) == ("a/b", Path("/models/mine"))
+    assert wanted.overrides.max_length == 128
+
+
 def test_a_model_without_an_entry_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, config: Path) -> None:
     assert config.exists()
     monkeypatch.setenv("MODEL_ID", "e/f")
