@@ -16,6 +16,7 @@ from embedding_operator.errors import ApiError
 from embedding_operator.queue import WorkQueue, jitter
 from embedding_operator.reconcile import Outcome, Reconciler
 from embedding_operator.resources.meta import Runtime
+from embedding_operator.servers import HttpServers
 from embedding_operator.settings import Settings
 
 log = structlog.get_logger("embedding_operator")
@@ -26,13 +27,14 @@ CRD_SECONDS = 120
 
 async def operate(settings: Settings) -> None:
     """Runs until a signal, or until a part of it fails. Raises what it failed of."""
-    client = await cluster.connect()
+    client, servers = await cluster.connect(), HttpServers()
     try:
         await _wait_for_crd(client)
         cache = handlers.IndexCache()
         reconciler = Reconciler(
             client,
             cache,
+            servers,
             _runtime(settings),
             lambda: datetime.now(UTC),
             jitter,
@@ -61,6 +63,7 @@ async def operate(settings: Settings) -> None:
         )
         await _until_one_ends(worker, watcher)
     finally:
+        await servers.close()
         await client.close()
 
 

@@ -67,6 +67,9 @@ CERTIFICATES_VOLUME = "hub-certificates"
 CONTAINER = "server"
 PREFETCH_CONTAINER = "prefetch"
 
+METRICS_PORT = 9090
+"""A port of the server's own for /metrics and /health, so that neither needs an API key."""
+
 
 def owner_key(namespace: str, labels: dict[str, str] | None) -> Key | None:
     """Returns the resource that a child's labels name, None where they name none."""

@@ -1,12 +1,13 @@
 """What was seen in the cluster for one resource, and read-only helpers over plain objects."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Self
 
 from embedding_operator import naming
 from embedding_operator.api import Body, EmbeddingModel
+from embedding_operator.readiness import Heard
 
 CLAIM, JOB, DEPLOYMENT, SERVICE, POD = "PersistentVolumeClaim", "Job", "Deployment", "Service", "Pod"
 BUDGET, REVISION, CONFIG_MAP = "PodDisruptionBudget", "ControllerRevision", "ConfigMap"
@@ -16,10 +17,14 @@ CHILD_KINDS = (CLAIM, CONFIG_MAP, JOB, DEPLOYMENT, REVISION, SERVICE, BUDGET, PO
 
 @dataclass(frozen=True)
 class Observed:
-    """A resource and its children, by kind and name; within a kind the oldest come first."""
+    """A resource and its children, by kind and name; within a kind the oldest come first.
+
+    heard is what the pods' servers said, by the pod's uid; nothing before they were asked.
+    """
 
     em: EmbeddingModel
     children: Mapping[str, Mapping[str, Body]]
+    heard: Heard = field(default_factory=dict)
 
     def of(self, kind: str) -> Mapping[str, Body]:
         """Returns the children of a kind by name."""

@@ -1,4 +1,4 @@
-"""Why pods are not ready, in one reason and one message: pure, read from pod objects alone.
+"""Why pods are not ready, in one reason and one message: pure, from pod objects and what their servers say.
 
 Messages leave out what changes by itself (restart counts, back-off times), so that a condition changes only
 when the cause does.
@@ -8,10 +8,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from embedding_operator import readiness
 from embedding_operator.api import Body
+from embedding_operator.naming import METRICS_PORT
 from embedding_operator.observed import condition, is_true
+from embedding_operator.readiness import Heard, Report, Silence, Told
 
 UNSCHEDULABLE, STARTING, NOT_READY = "Unschedulable", "Starting", "NotReady"
+LOADING, DRAINING = "Loading", "Draining"
 ROOT_CAUSE = 50
 """Rank from which a pod's problem is a root cause, and not just start-up."""
 _IMAGE = frozenset({
@@ -32,14 +36,15 @@ class Problem:
     rank: int
 
 
-def worst(pods: Iterable[Body], container: str) -> Problem | None:
+def worst(pods: Iterable[Body], container: str, heard: Heard) -> Problem | None:
     """Returns the gravest problem of pods that run this container, None where all are ready or there are
     none.
 
-    Where several pods share it, the message says how many.
+    heard is what their servers said. Where several pods share a problem, the message says how many.
     """
     known = list(pods)
-    problems = [problem for pod in known if (problem := diagnosis(pod, container))]
+    found = [diagnosis(pod, container, heard.get(pod["metadata"].get("uid", ""))) for pod in known]
+    problems = [problem for problem in found if problem]
     if not problems:
         return None
     top = max(problems, key=lambda problem: problem.rank)
@@ -47,8 +52,11 @@ def worst(pods: Iterable[Body], container: str) -> Problem | None:
     return Problem(top.reason, f"{len(same)} of {len(known)} pods: {top.message}", top.rank)
 
 
-def diagnosis(pod: Body, container: str) -> Problem | None:
-    """Returns what keeps one pod from being ready, None where it is ready or has ended well."""
+def diagnosis(pod: Body, container: str, told: Told | None = None) -> Problem | None:
+    """Returns what keeps one pod from being ready, None where it is ready or has ended well.
+
+    told is what its server said last, None where nobody asked.
+    """
     status = pod.get("status") or {}
     if is_true(pod, "Ready") or status.get("phase") == "Succeeded":
         return None
@@ -61,12 +69,26 @@ def diagnosis(pod: Body, container: str) -> Problem | None:
         if status.get("phase") == "Failed":
             return Problem(str(reason or "Failed"), clip(message or "the pod failed"), 60)
         return Problem(STARTING, "the pod is being set up on its node", 10)
-    return _waiting(state) or _ended(state, container) or _running(state)
+    return _waiting(state) or _ended(state, container) or _running(state, told)
 
 
 def unschedulable(pod: Body) -> bool:
     """Returns whether the scheduler has looked for a node for a pod, and found none."""
     return (condition(pod, "PodScheduled") or {}).get("status") == "False"
+
+
+def runs(pod: Body, container: str) -> bool:
+    """Returns whether a container of a pod that stays has started, so that its server can be asked."""
+    status = pod.get("status") or {}
+    state = _container(status, container) or {}
+    up = "running" in (state.get("state") or {}) and bool(state.get("started"))
+    return up and bool(status.get("podIP")) and "deletionTimestamp" not in pod["metadata"]
+
+
+def restarts(pod: Body, container: str) -> int:
+    """Returns how often a container of a pod was started again."""
+    count: int = (_container(pod.get("status") or {}, container) or {}).get("restartCount", 0)
+    return count
 
 
 def clip(text: object) -> str:
@@ -121,13 +143,31 @@ def _ended(state: Mapping[str, Any], container: str) -> Problem | None:
     return Problem("CrashLoopBackOff", f"container {container} ended with {how}{tail}", 60)
 
 
-def _running(state: Mapping[str, Any]) -> Problem:
+def _running(state: Mapping[str, Any], told: Told | None) -> Problem:
     if "running" not in (state.get("state") or {}):
         return Problem(STARTING, "the container is being created", 10)
     if not state.get("started"):
         return Problem(STARTING, "the server is starting", 15)
-    return Problem(
-        NOT_READY,
-        "the server runs and is not ready: it loads the model, or its /health/ready says what is wrong",
-        20,
-    )
+    return _said(told)
+
+
+def _said(told: Told | None) -> Problem:
+    """Returns why a server that runs is not ready, by its own words; where there are none, that."""
+    match told:
+        case Report(state=readiness.LOADING):
+            return Problem(LOADING, f"the server loads the model: {clip(told.message)}", 20)
+        case Report(state=readiness.DRAINING):
+            return Problem(DRAINING, f"the server ends: {clip(told.message)}", 20)
+        case Report(state=readiness.READY):
+            return Problem(NOT_READY, "the server says that it is ready, its node has not seen it yet", 20)
+        case Report():
+            return Problem(told.reason, f"the server cannot serve: {clip(told.message)}", 55)
+        case Silence(words):
+            where = f"{readiness.PATH} at port {METRICS_PORT}"
+            words = (
+                f"the server runs and is not ready, and the operator cannot ask it why ({where}: {words}). "
+                "Its log may tell; let the operator's pod through to that port"
+            )
+            return Problem(NOT_READY, words, 20)
+        case None:
+            return Problem(NOT_READY, "the server runs and is not ready", 20)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from embedding_operator.api import Body, EmbeddingModel, Key
 from embedding_operator.census import Census
+from embedding_operator.readiness import Told
 
 Children = Mapping[str, Sequence[Body]]
 """Children by kind."""
@@ -45,6 +46,13 @@ class Cluster(Protocol):
 
     async def post_event(self, em: EmbeddingModel, *, reason: str, message: str, warning: bool) -> None:
         """Writes one Event about a resource."""
+
+
+class Servers(Protocol):
+    """The servers in the pods. None waits for longer than seconds."""
+
+    async def readiness(self, host: str, port: int) -> Told:
+        """Returns what the server of a pod says at /health/ready; Silence where it cannot be asked."""
 
 
 class Cache(Protocol):

@@ -29,6 +29,7 @@ from embedding_operator import (
 )
 from embedding_operator.api import Body, Key
 from embedding_operator.caching import Cached
+from embedding_operator.computing import CPU_FALLBACK
 from embedding_operator.course import Course
 from embedding_operator.errors import (
     ApiError,
@@ -39,9 +40,10 @@ from embedding_operator.errors import (
     OwnerGoneError,
     RejectedError,
 )
+from embedding_operator.inquiry import Inquiry
 from embedding_operator.line import Line
 from embedding_operator.observed import BUDGET, CLAIM, CONFIG_MAP, DEPLOYMENT, REVISION, SERVICE, Observed
-from embedding_operator.ports import Cache, Cluster
+from embedding_operator.ports import Cache, Cluster, Servers
 from embedding_operator.prefetch import Done
 from embedding_operator.prefetcher import Prefetcher, Step, filled
 from embedding_operator.resources import cache as builders
@@ -64,8 +66,8 @@ BLOCKED_SECONDS = 20.0
 
 _CALM = frozenset({
     "Pending", "Resolving", "Downloading", "Inspecting", "Caching", "RollingOut", "Starting", "Switching",
-    "NotReady", "WaitingForCache", "ScaledToZero", "Suspended", "WaitingForRemoval", "Waiting", "HeldBack",
-    course.DECREASE_WAITS,
+    "NotReady", "Loading", "Draining", "WaitingForCache", "ScaledToZero", "Suspended", "WaitingForRemoval",
+    "Waiting", "HeldBack", course.DECREASE_WAITS,
 })  # fmt: skip
 """Reasons for not being ready that are no cause for a warning."""
 
@@ -85,6 +87,7 @@ class Reconciler:
         self,
         cluster: Cluster,
         cache: Cache,
+        servers: Servers,
         runtime: Runtime,
         clock: Callable[[], datetime],
         jitter: Callable[[float], float] = lambda seconds: seconds,
@@ -98,6 +101,7 @@ class Reconciler:
         self._jitter = jitter
         self._prefetcher = Prefetcher(cluster, runtime, Line(cache.jobs, prefetches), jitter)
         self._survey = Survey(cluster)
+        self._inquiry = Inquiry(servers)
         self._announced: dict[Key, tuple[str, str]] = {}
 
     async def __call__(self, key: Key, *, fresh: bool = False) -> Outcome:
@@ -137,7 +141,8 @@ class Reconciler:
         return None if body is None else observed.observed(api.parse(body), children)
 
     async def _reconcile(self, seen: Observed) -> Outcome:
-        seen, now = await self._with_its_volume(seen), self._clock()
+        now = self._clock()
+        seen, ask_again = await self._inquiry.ask(await self._with_its_volume(seen), now)
         em = seen.em
         writer = Writer(self._cluster, em)
         job = seen.jobs.get(naming.job(em))
@@ -149,7 +154,7 @@ class Reconciler:
         if rollout.paused(em):
             cached = self._cached(seen, Step(state), plan, "")
             await self._report(seen, plan, way, cached, status.accepted(em), choices, now)
-            return Outcome()
+            return Outcome(min(_until(now, ask_again), default=None))
         step, accepted, note = Step(state), status.accepted(em), ""
         look_again: list[float] = []
         try:
@@ -175,8 +180,7 @@ class Reconciler:
             look_again.append(step.look_again)
         if counted is not None:
             look_again.append(self._jitter(survey.HELD.total_seconds()))
-        dues = [when for when in (plan.look_again, way.look_again) if when is not None]
-        look_again += [max(0.5, (when - now).total_seconds()) for when in dues]
+        look_again += _until(now, plan.look_again, way.look_again, ask_again)
         return Outcome(min(look_again, default=None))
 
     async def _with_its_volume(self, seen: Observed) -> Observed:
@@ -299,7 +303,7 @@ class Reconciler:
         if before == (holds, reason) or rollout.paused(em):
             return
         log.info("ready changed", resource=str(em.key), ready=holds, reason=reason, message=message)
-        warning = holds != "True" and reason not in _CALM
+        warning = reason == CPU_FALLBACK or (holds != "True" and reason not in _CALM)
         try:
             await self._cluster.post_event(em, reason=reason, message=message, warning=warning)
         except ApiError as error:
@@ -308,3 +312,9 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         self._announced.pop(key, None)
         self._prefetcher.forget(key)
+        self._inquiry.forget(key)
+
+
+def _until(now: datetime, *times: datetime | None) -> list[float]:
+    """Returns how many seconds it is until those of the times that there are."""
+    return [max(0.5, (when - now).total_seconds()) for when in times if when is not None]

@@ -123,7 +123,8 @@ def problem(seen: Observed, facts: Facts) -> Problem | None:
     refused = condition({"status": (body or {}).get("status")}, "ReplicaFailure")
     if refused is not None and refused.get("status") == "True":
         return Problem("PodsRejected", f"pods cannot be created: {pods.clip(refused.get('message'))}", 80)
-    return pods.worst(seen.pods_with(naming.selector(seen.em.name, facts.fingerprint)), naming.CONTAINER)
+    found = seen.pods_with(naming.selector(seen.em.name, facts.fingerprint))
+    return pods.worst(found, naming.CONTAINER, seen.heard)
 
 
 def template(seen: Observed, plan: Plan, facts: Facts, desired: Body) -> Choice:

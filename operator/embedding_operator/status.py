@@ -12,6 +12,7 @@ from typing import Any
 from embedding_operator import naming, pods, rollout, volumes
 from embedding_operator.api import EmbeddingModel
 from embedding_operator.caching import Cached
+from embedding_operator.computing import CPU_FALLBACK, Computing, computing
 from embedding_operator.course import Course, Notice
 from embedding_operator.facts import Facts
 from embedding_operator.observed import Observed
@@ -67,7 +68,8 @@ def status(
     choice is what the pods of the wanted set are made from, None while there is none.
     """
     em = seen.em
-    verdicts = _verdicts(seen, plan, way, cached, accepted, choice)
+    used = computing(seen, plan.serving)
+    verdicts = _verdicts(seen, plan, way, cached, accepted, choice, used)
     shown = plan.serving or plan.wanted
     progress = rollout.progress(seen, plan.serving) if plan.serving else None
     ready, total = (progress.ready, progress.total) if progress else (0, 0)
@@ -78,12 +80,15 @@ def status(
         "readyReplicas": ready,
         "selector": _selector(em, plan.serving),
         "cache": _cache(cached),
-        "summary": _summary(em, verdicts["Ready"], ready),
+        "summary": _summary(em, verdicts["Ready"], ready, used),
     }
     if accepted.holds or em.name in seen.services:
         found["url"] = naming.url(em)
     if choice is not None:
         found["rollout"] = _rollout(choice)
+    if used is not None:
+        told = {"provider": used.provider, "precision": used.precision}
+        found |= {name: value for name, value in told.items() if value}
     if shown is not None:
         found |= {"fingerprint": shown.fingerprint, "model": _model(shown)}
         if not shown.folder:
@@ -100,13 +105,19 @@ def ready(status_: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _verdicts(
-    seen: Observed, plan: Plan, way: Course, cached: Cached, accepted: Verdict, choice: Choice | None
+    seen: Observed,
+    plan: Plan,
+    way: Course,
+    cached: Cached,
+    accepted: Verdict,
+    choice: Choice | None,
+    used: Computing | None,
 ) -> dict[str, Verdict]:
     found = {
         "Accepted": accepted,
         "Cached": Verdict(cached.holds, cached.reason, cached.message),
         "Scheduled": _scheduled(seen, plan, way),
-        "Available": _available(seen, plan, accepted),
+        "Available": _available(seen, plan, accepted, used),
     }
     gave_up = _gave_up(seen.em, choice) if choice else None
     found["Progressing"] = _progressing(seen, plan, way.notice, cached, accepted, gave_up)
@@ -152,7 +163,7 @@ def _scheduled(seen: Observed, plan: Plan, way: Course) -> Verdict:
     return Verdict(True, "Scheduled", "the scheduler has turned no pod down")
 
 
-def _available(seen: Observed, plan: Plan, accepted: Verdict) -> Verdict:
+def _available(seen: Observed, plan: Plan, accepted: Verdict, used: Computing | None) -> Verdict:
     em, facts = seen.em, plan.serving
     if em.suspended:
         return SUSPENDED
@@ -165,6 +176,8 @@ def _available(seen: Observed, plan: Plan, accepted: Verdict) -> Verdict:
     progress = rollout.progress(seen, facts)
     if progress.ready > 0:
         words = f"{progress.ready} of {em.replicas} pods answer at {naming.url(em)}"
+        if used is not None and used.fallback:
+            return Verdict(True, CPU_FALLBACK, f"{words}; {pods.clip(used.fallback)}")
         return Verdict(True, "Available", words)
     problem = rollout.problem(seen, facts) or _uncounted(seen, facts)
     return Verdict(False, problem.reason, problem.message)
@@ -253,7 +266,10 @@ def _ready(seen: Observed, plan: Plan, found: Mapping[str, Verdict]) -> Verdict:
         if problem is not None and problem.rank >= pods.ROOT_CAUSE:
             return Verdict(False, problem.reason, problem.message)
         return Verdict(False, found["Progressing"].reason, found["Progressing"].message)
-    return _SCALED_TO_ZERO_READY if idle else Verdict(True, "Ready", found["Available"].message)
+    if idle:
+        return _SCALED_TO_ZERO_READY
+    fallen = found["Available"].reason == CPU_FALLBACK
+    return Verdict(True, CPU_FALLBACK if fallen else "Ready", found["Available"].message)
 
 
 def _reconciling(em: EmbeddingModel, found: Mapping[str, Verdict]) -> Verdict:
@@ -336,10 +352,10 @@ def _cache(cached: Cached) -> dict[str, Any]:
     return found
 
 
-def _summary(em: EmbeddingModel, verdict: Verdict, ready_pods: int) -> dict[str, str]:
+def _summary(em: EmbeddingModel, verdict: Verdict, ready_pods: int, used: Computing | None) -> dict[str, str]:
     found = {
         "ready": str(verdict.holds),
         "replicas": f"{ready_pods}/{em.replicas}",
-        "provider": em.provider,
+        "provider": (used and used.provider) or em.provider,
     }
     return found if verdict.holds else found | {"reason": verdict.reason}

@@ -9,9 +9,6 @@ from embedding_operator.resources import options, pod, scheduling
 from embedding_operator.resources.meta import Runtime, metadata
 
 PORT = 8090
-METRICS_PORT = 9090
-"""A port of its own for /metrics, so that scraping needs no API key."""
-
 GRACE_SECONDS = 10
 """What the kubelet allows beyond the server's own time for shutting down."""
 
@@ -99,7 +96,7 @@ def _container(em: EmbeddingModel, facts: Facts, runtime: Runtime) -> dict[str, 
         "env": _env(em, facts, runtime),
         "ports": [
             {"name": "http", "containerPort": PORT, "protocol": "TCP"},
-            {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
+            {"name": "metrics", "containerPort": naming.METRICS_PORT, "protocol": "TCP"},
         ],
         "resources": _resources(em),
         # the HTTP process answers /health/live while the model loads: start-up is short, whatever the model's
@@ -127,7 +124,7 @@ def _env(em: EmbeddingModel, facts: Facts, runtime: Runtime) -> list[dict[str, A
             "ORT_EXECUTION_PROVIDER": em.provider,
             "API_HOST": "0.0.0.0",
             "API_PORT": PORT,
-            "METRICS_PORT": METRICS_PORT,
+            "METRICS_PORT": naming.METRICS_PORT,
             "API_WORKERS": server.workers,
             "API_KEY_FILE": f"{API_KEY}/{API_KEY_FILE}" if server.api_key else None,
             "MAX_EMBEDDING_BATCH_SIZE": server.max_embedding_batch_size,

@@ -15,6 +15,7 @@ from embedding_operator.census import Census
 from embedding_operator.errors import ApiError, ConflictError, NotFoundError
 from embedding_operator.observed import CHILD_KINDS
 from embedding_operator.ports import Children
+from embedding_operator.readiness import Silence, Told
 
 Id = tuple[str, str, str]
 
@@ -213,6 +214,18 @@ class FakeCluster:
         found["metadata"]["resourceVersion"] = str(next(self._serial))
         if before.get("spec") != found.get("spec"):
             found["metadata"]["generation"] = found["metadata"].get("generation", 0) + 1
+
+
+class FakeServers:
+    """Implements ports.Servers. told is what each pod says, by its address; asked holds who was asked."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, Told] = {}
+        self.asked: list[tuple[str, int]] = []
+
+    async def readiness(self, host: str, port: int) -> Told:
+        self.asked.append((host, port))
+        return self.told.get(host, Silence("no answer within 2 s"))
 
 
 class FakeCache:

@@ -141,7 +141,9 @@ def reason(world: World, name: str) -> str:
 
 def test_at_most_so_many_jobs_run_and_the_next_follows_when_one_ends() -> None:
     world = World()
-    world.reconciler = Reconciler(world.cluster, world.cache, samples.RUNTIME, world.clock, prefetches=2)
+    world.reconciler = Reconciler(
+        world.cluster, world.cache, world.servers, samples.RUNTIME, world.clock, prefetches=2
+    )
     named(world, "second", "third")
     outcomes = [reconcile(world, name) for name in ("minilm", "second", "third")]
     assert len(world.cluster.all("Job")) == 2
@@ -156,7 +158,9 @@ def test_at_most_so_many_jobs_run_and_the_next_follows_when_one_ends() -> None:
 
 def test_a_resource_that_waits_writes_nothing_over_and_over() -> None:
     world = World()
-    world.reconciler = Reconciler(world.cluster, world.cache, samples.RUNTIME, world.clock, prefetches=1)
+    world.reconciler = Reconciler(
+        world.cluster, world.cache, world.servers, samples.RUNTIME, world.clock, prefetches=1
+    )
     named(world, "second")
     reconcile(world, "minilm")
     reconcile(world, "second")

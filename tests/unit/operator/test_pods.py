@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from embedding_operator import pods
+from embedding_operator.readiness import Report, Silence, Told
 from tests.unit.operator import samples
 
 SERVER = "server"
@@ -54,7 +55,7 @@ CRASH = {"terminated": {"exitCode": 1, "reason": "Error", "message": "Traceback\
             "OOMKilled", "more memory than its limit", id="out of memory",
         ),
         pytest.param(container({"running": {}}, started=False), "Starting", "starting", id="starting"),
-        pytest.param(container({"running": {}}, started=True), "NotReady", "/health/ready", id="not ready"),
+        pytest.param(container({"running": {}}, started=True), "NotReady", "not ready", id="not ready"),
         pytest.param(
             {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."},
             "Evicted", "low on resource", id="evicted",
@@ -65,6 +66,43 @@ def test_a_pods_state_becomes_a_reason(status: dict[str, Any], reason: str | Non
     problem = pods.diagnosis(samples.pod("p", **status), SERVER)
     assert (problem.reason if problem else None) == reason
     assert words in (problem.message if problem else "")
+
+
+@pytest.mark.parametrize(
+    ("told", "reason", "words", "is_root_cause"),
+    [
+        pytest.param(Report("loading", "Loading", "a/b loads"), "Loading", "a/b loads", False, id="loading"),
+        pytest.param(Report("draining", "Draining", "it stops"), "Draining", "stops", False, id="draining"),
+        pytest.param(
+            Report("load_failed", "ProviderUnavailable", "no CUDA"), "ProviderUnavailable", "no CUDA", True,
+            id="no GPU",
+        ),
+        pytest.param(
+            Report("exhausted", "OutOfMemory", "too large"), "OutOfMemory", "too large", True, id="no memory"
+        ),
+        pytest.param(Report("ready"), "NotReady", "says that it is ready", False, id="ready a moment ago"),
+        pytest.param(
+            Silence("no answer within 2 s"), "NotReady", "/health/ready at port 9090: no answer", False,
+            id="cannot be asked",
+        ),
+    ],
+)  # fmt: skip
+def test_a_server_that_runs_is_not_ready_for_the_reason_that_it_gives(
+    told: Told, reason: str, words: str, is_root_cause: bool
+) -> None:
+    pod = samples.pod("p", **container({"running": {}}, started=True))
+    problem = pods.diagnosis(pod, SERVER, told)
+    assert problem
+    assert problem.reason == reason
+    assert words in problem.message
+    assert (problem.rank >= pods.ROOT_CAUSE) is is_root_cause
+
+
+def test_what_a_server_said_before_it_crashed_is_not_what_is_wrong() -> None:
+    crashed = container(waiting("CrashLoopBackOff"), lastState=CRASH, restartCount=1)
+    problem = pods.diagnosis(samples.pod("p", **crashed), SERVER, Report("loading", "Loading", "a/b"))
+    assert problem
+    assert problem.reason == "CrashLoopBackOff"
 
 
 def test_the_message_does_not_change_by_itself() -> None:
@@ -86,7 +124,7 @@ def test_the_gravest_problem_is_told_with_how_many_share_it() -> None:
         samples.pod("c", **container(waiting("ErrImagePull"))),
         samples.pod("d", conditions=[{"type": "Ready", "status": "True"}]),
     ]
-    problem = pods.worst(known, SERVER)
+    problem = pods.worst(known, SERVER, {})
     assert problem
     assert problem.reason == "ImagePullBackOff"
     assert problem.message.startswith("2 of 4 pods: ")

@@ -8,7 +8,7 @@ from embedding_operator import api, naming, status
 from embedding_operator.api import Key
 from embedding_operator.reconcile import Outcome, Reconciler
 from tests.unit.operator import samples
-from tests.unit.operator.fakes import Clock, FakeCache, FakeCluster
+from tests.unit.operator.fakes import Clock, FakeCache, FakeCluster, FakeServers
 
 KEY = Key("default", "minilm")
 
@@ -20,11 +20,12 @@ class World:
         self.clock = Clock()
         self.cluster = FakeCluster(self.clock)
         self.cache = FakeCache(self.cluster)
+        self.servers = FakeServers()
         self.restart_operator()
         self.cluster.put(samples.model_body(**spec))
 
     def restart_operator(self) -> None:
-        self.reconciler = Reconciler(self.cluster, self.cache, samples.RUNTIME, self.clock)
+        self.reconciler = Reconciler(self.cluster, self.cache, self.servers, samples.RUNTIME, self.clock)
 
     def reconcile(self, *, fresh: bool = False) -> Outcome:
         return asyncio.run(self.reconciler(KEY, fresh=fresh))
