@@ -4,6 +4,7 @@ Messages leave out what changes by itself (restart counts, back-off times), so t
 when the cause does.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ _IMAGE = frozenset({
     "RegistryUnavailable",
 })  # fmt: skip
 _START = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_CLIENT_ADDRESS = re.compile(r"[\w.:\[\]]+:\d+->")
+"""The near end of a connection in a text of Go's net package: another port each time."""
 _TEXT_LIMIT = 600
 """Characters of a foreign text that a message carries."""
 
@@ -113,18 +116,23 @@ def _waiting(state: Mapping[str, Any]) -> Problem | None:
     if reason in _IMAGE:
         # ErrImagePull and ImagePullBackOff take turns; one reason keeps the condition still
         stable = "ImagePullBackOff" if reason == "ErrImagePull" else reason
-        return Problem(stable, f"image {state.get('image', '')} cannot be pulled: {_pull(reason)}", 70)
+        words = _pull(reason, str(waiting.get("message") or ""))
+        return Problem(stable, f"image {state.get('image', '')} cannot be pulled: {words}", 70)
     if reason in _START:
         return Problem(reason, clip(waiting.get("message") or "the container cannot be started"), 70)
     return None
 
 
-def _pull(reason: str) -> str:
+def _pull(reason: str, message: str) -> str:
+    """Returns why an image cannot be had, by the registry's words where the kubelet has passed them on."""
     if reason == "ErrImageNeverPull":
         return "it is not on the node and the pull policy is Never"
     if reason == "InvalidImageName":
         return "the name is not a valid image reference"
-    return "check the name, the registry and the node's access to it"
+    # while the kubelet waits, its message quotes the error: both then give the same words
+    words = message.partition("ErrImagePull: ")[2] if reason == "ImagePullBackOff" else message
+    advice = "check the name, the registry and the node's access to it"
+    return f"{clip(_CLIENT_ADDRESS.sub('', words))}; {advice}" if words else advice
 
 
 def _ended(state: Mapping[str, Any], container: str) -> Problem | None:

@@ -135,3 +135,16 @@ def test_foreign_text_is_one_line_of_bounded_length_with_both_ends() -> None:
     assert len(pods.clip("x" * 5000)) < 700
     assert pods.clip("x" * 5000 + "the end").endswith("the end")
     assert pods.clip("the start" + "x" * 5000).startswith("the start")
+
+
+def test_the_registrys_words_are_told_and_the_same_while_the_kubelet_waits() -> None:
+    def told(reason: str, message: str) -> str:
+        found = pods.diagnosis(samples.pod("p", **container(waiting(reason, message))), SERVER)
+        assert found
+        return found.message
+
+    words = 'failed to pull image "x:1": lookup registry.example on 10.96.0.10:53: read udp {}10.96.0.10:53'
+    failed = words.format("10.244.1.7:40312->")
+    again = f'Back-off pulling image "x:1": ErrImagePull: {words.format("10.244.1.7:51877->")}'
+    assert words.format("") in told("ErrImagePull", failed)
+    assert told("ErrImagePull", failed) == told("ImagePullBackOff", again)
