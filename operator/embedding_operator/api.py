@@ -53,9 +53,12 @@ class CacheSpec:
 
 @dataclass(frozen=True)
 class Rollout:
-    """spec.rollout: progress_deadline is in seconds."""
+    """spec.rollout: times in seconds. surge: Auto, Surge or Replace; interruption: Allow or Wait."""
 
     progress_deadline: int
+    surge: str
+    surge_wait: int
+    interruption: str
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,7 @@ def parse(body: Body) -> EmbeddingModel:
         replicas=spec.get("replicas", 1),
         gpu=_gpu(spec.get("gpu")),
         cache=_cache(spec.get("cache") or {}),
-        rollout=Rollout((spec.get("rollout") or {}).get("progressDeadlineSeconds", 600)),
+        rollout=_rollout(spec.get("rollout") or {}),
         suspended=spec.get("suspend", False),
         server=_server(spec.get("server") or {}),
         env=tuple(spec.get("env") or ()),
@@ -216,6 +219,15 @@ def _server(server: Body) -> Server:
         drain_delay=server.get("drainDelaySeconds", 5),
         shutdown_timeout=server.get("shutdownTimeoutSeconds", 30),
         api_key=key_ref(server.get("apiKeySecretRef")),
+    )
+
+
+def _rollout(rollout: Body) -> Rollout:
+    return Rollout(
+        progress_deadline=rollout.get("progressDeadlineSeconds", 600),
+        surge=rollout.get("surge", "Auto"),
+        surge_wait=rollout.get("surgeWaitSeconds", 60),
+        interruption=rollout.get("interruption", "Wait"),
     )
 
 

@@ -100,6 +100,14 @@ def requests(pod_spec: Body) -> dict[str, Decimal]:
     return _sum([peak, _amounts(pod_spec.get("overhead")), {"pods": Decimal(1)}])
 
 
+def fits(wanted: Amounts, free: Amounts, given_back: Amounts | None = None) -> bool:
+    """Returns whether a node has room for a pod, once another has given back what it holds."""
+    back = given_back or {}
+    return all(
+        free.get(name, Decimal()) + back.get(name, Decimal()) >= amount for name, amount in wanted.items()
+    )
+
+
 def scarcity(seen: Census | Unreadable, resource: str, count: int) -> str:
     """Returns how much of a resource there is and is free, and who holds it; a pod asks for count of it.
 

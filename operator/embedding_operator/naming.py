@@ -46,6 +46,9 @@ RETRY_ANNOTATION = f"{GROUP}/retry-rollout"
 TEMPLATE_ANNOTATION = f"{GROUP}/template"
 """On a Deployment: the digest of the pod template that it was given."""
 
+ROOM_ANNOTATION = f"{GROUP}/room-since"
+"""On a Deployment: since when pods of before leave to make room for its own, while they do."""
+
 FAILURE_ANNOTATION = f"{GROUP}/failure"
 """On a ControllerRevision: why its template did not become ready, as JSON; absent where it did."""
 

@@ -5,7 +5,7 @@ What is kept between two reconciles only saves requests (the last progress read)
 changes nothing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -27,7 +27,7 @@ from embedding_operator import (
     survey,
     volumes,
 )
-from embedding_operator.api import Body, Key
+from embedding_operator.api import Body, EmbeddingModel, Key
 from embedding_operator.caching import Cached
 from embedding_operator.computing import CPU_FALLBACK
 from embedding_operator.course import Course
@@ -42,18 +42,27 @@ from embedding_operator.errors import (
 )
 from embedding_operator.inquiry import Inquiry
 from embedding_operator.line import Line
-from embedding_operator.observed import BUDGET, CLAIM, CONFIG_MAP, DEPLOYMENT, REVISION, SERVICE, Observed
+from embedding_operator.observed import (
+    BUDGET,
+    CLAIM,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    REVISION,
+    SERVICE,
+    Observed,
+    stamp,
+)
 from embedding_operator.ports import Cache, Cluster, Servers
 from embedding_operator.prefetch import Done
 from embedding_operator.prefetcher import Prefetcher, Step, filled
 from embedding_operator.resources import cache as builders
 from embedding_operator.resources import options
-from embedding_operator.resources.deployment import deployment
+from embedding_operator.resources.deployment import deployment, strategy
 from embedding_operator.resources.disruption import budget
 from embedding_operator.resources.meta import Runtime
 from embedding_operator.resources.revision import made_from, revision
 from embedding_operator.resources.service import service
-from embedding_operator.revisions import Choice, Version
+from embedding_operator.revisions import Version
 from embedding_operator.rollout import Plan
 from embedding_operator.status import Verdict
 from embedding_operator.survey import Survey
@@ -148,12 +157,11 @@ class Reconciler:
         job = seen.jobs.get(naming.job(em))
         state = prefetch.state(job, seen.pods_of(job) if job else ())
         plan = rollout.plan(seen, state, now)
-        choices = self._choices(seen, plan)
         counted = await self._survey.census(now) if course.wants_count(seen, plan) else None
-        way = course.course(seen, plan, counted, now)
+        way = course.course(seen, plan, self._templates(em, plan), counted, now)
         if rollout.paused(em):
             cached = self._cached(seen, Step(state), plan, "")
-            await self._report(seen, plan, way, cached, status.accepted(em), choices, now)
+            await self._report(seen, plan, way, cached, status.accepted(em), now)
             return Outcome(min(_until(now, ask_again), default=None))
         step, accepted, note = Step(state), status.accepted(em), ""
         look_again: list[float] = []
@@ -163,8 +171,8 @@ class Reconciler:
             if not em.suspended:
                 await self._apply_options(seen, options.fetching(em), writer)
                 step = await self._prefetcher.step(seen, state, writer, now, commit)
-            seen = await self._apply_sets(seen, plan, way, choices, writer)
-            await self._prune(seen, plan, choices, writer)
+            seen = await self._apply_sets(seen, plan, way, writer)
+            await self._prune(seen, plan, way, writer)
         except LeftoverError as error:
             accepted = Verdict(False, "WaitingForRemoval", str(error))
             look_again.append(2.0)
@@ -175,7 +183,7 @@ class Reconciler:
             accepted = Verdict(False, "Rejected", f"the API server refuses: {pods.clip(error.message)}")
             look_again.append(self._jitter(BLOCKED_SECONDS))
         cached = self._cached(seen, step, plan, note)
-        await self._report(seen, plan, way, cached, accepted, choices, now)
+        await self._report(seen, plan, way, cached, accepted, now)
         if step.look_again is not None:
             look_again.append(step.look_again)
         if counted is not None:
@@ -225,35 +233,35 @@ class Reconciler:
         if desired is not None:
             await writer.ensure(desired, seen.of(CONFIG_MAP).get(desired["metadata"]["name"]))
 
-    def _choices(self, seen: Observed, plan: Plan) -> dict[str, Choice]:
-        """Returns what the pods of each set are made from, by the fingerprint's short form."""
+    def _templates(self, em: EmbeddingModel, plan: Plan) -> dict[str, Body]:
+        """Returns what the spec would make the pods of each set from, by the fingerprint's short form."""
         return {
-            naming.short(facts.fingerprint): rollout.template(
-                seen, plan, facts, deployment(seen.em, facts, self._runtime)["spec"]["template"]
-            )
+            naming.short(facts.fingerprint): deployment(em, facts, self._runtime)["spec"]["template"]
             for facts in plan.sets
         }
 
-    async def _apply_sets(
-        self, seen: Observed, plan: Plan, way: Course, choices: Mapping[str, Choice], writer: Writer
-    ) -> Observed:
+    async def _apply_sets(self, seen: Observed, plan: Plan, way: Course, writer: Writer) -> Observed:
         """Applies Deployments and Service. Returns the view with what was answered: the watches lag."""
         em, found = seen.em, dict(seen.deployments)
         for facts in plan.sets:
             config_map = options.serving(em, facts)
             await self._apply_options(seen, config_map, writer)
-            choice = choices[naming.short(facts.fingerprint)]
-            desired = made_from(deployment(em, facts, self._runtime), choice)
-            desired["spec"] |= {
-                "replicas": way.sizes[naming.short(facts.fingerprint)],
-                "progressDeadlineSeconds": em.rollout.progress_deadline,
-            }
-            name = desired["metadata"]["name"]
+            short, name = naming.short(facts.fingerprint), naming.deployment(em, facts.fingerprint)
+            choice = way.choices[short]
             if choice.record is not None:
                 await self._keep(seen, name, choice.record, config_map, writer)
             if text := revisions.kept_options(seen, name, choice.current):
                 await self._apply_options(seen, options.restored(em, text), writer)
-            found[name] = await writer.ensure(desired, found.get(name))
+            if short in way.sizes:
+                own = plan.wanted is not None and rollout.same(facts, plan.wanted)
+                desired = made_from(deployment(em, facts, self._runtime), choice)
+                desired["spec"] |= {
+                    "replicas": way.sizes[short],
+                    "strategy": strategy(replace=way.replaces and own),
+                }
+                if own and way.since is not None:
+                    desired["metadata"]["annotations"][naming.ROOM_ANNOTATION] = stamp(way.since)
+                found[name] = await writer.ensure(desired, found.get(name))
         if plan.serving is not None:
             body = seen.services.get(em.name)
             moves = rollout.service_moves(body, plan.serving)
@@ -271,9 +279,11 @@ class Reconciler:
         text = options.mounted(version.template, [config_map, *seen.of(CONFIG_MAP).values()])
         await writer.ensure(revision(seen.em, deployment, version, text, before), before)
 
-    async def _prune(self, seen: Observed, plan: Plan, choices: Mapping[str, Choice], writer: Writer) -> None:
-        wanted = {naming.deployment(seen.em, short): choice.wanted for short, choice in choices.items()}
-        old = [(REVISION, name) for name in revisions.outdated(seen, wanted)]
+    async def _prune(self, seen: Observed, plan: Plan, way: Course, writer: Writer) -> None:
+        wanted = {naming.deployment(seen.em, short): choice.wanted for short, choice in way.choices.items()}
+        given_up = {naming.deployment(seen.em, short) for short in way.choices.keys() - way.sizes.keys()}
+        old = [(DEPLOYMENT, name) for name in given_up & seen.deployments.keys()]
+        old += [(REVISION, name) for name in revisions.outdated(seen, wanted)]
         old += [(CONFIG_MAP, name) for name in options.unused(seen, plan.sets)]
         for kind, name in [*plan.prune, *old]:
             await writer.delete(seen.of(kind)[name])
@@ -286,12 +296,10 @@ class Reconciler:
         way: Course,
         cached: Cached,
         accepted: Verdict,
-        choices: Mapping[str, Choice],
         now: datetime,
     ) -> None:
         em = seen.em
-        choice = choices[naming.short(plan.wanted.fingerprint)] if plan.wanted else None
-        wanted = status.status(seen, plan, way, cached, accepted, choice, now)
+        wanted = status.status(seen, plan, way, cached, accepted, now)
         if not fields.unchanged({"status": wanted}, em.body, naming.FIELD_MANAGER, "status"):
             try:
                 await self._cluster.apply_status(em, wanted)

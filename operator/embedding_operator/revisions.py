@@ -7,7 +7,7 @@ Whether it did is the Deployment controller's own judgement: it counts the time,
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from embedding_operator import naming
@@ -55,7 +55,8 @@ class Choice:
     """What a set's pods are made from now.
 
     record: what to keep as a revision before that. failure: why this is not what the spec asks for, or why
-    what the spec asks for stays though it does not become ready (then rolled_back is False).
+    what the spec asks for stays though it does not become ready (then rolled_back is False). abandoned: the
+    set gets no pods any more, since it did not become ready and another one serves.
     """
 
     template: Body
@@ -64,6 +65,12 @@ class Choice:
     last_good: str | None
     record: Version | None
     failure: Failure | None
+    abandoned: bool = False
+
+    @property
+    def held_back(self) -> bool:
+        """Whether the pods are made from an older template, since the wanted one has to wait."""
+        return self.failure is None and self.current != self.wanted
 
     @property
     def rolled_back(self) -> bool:
@@ -107,13 +114,16 @@ def choose(
     complete: bool,
     retry: str,
     why: Problem | None,
+    patient: bool = False,
+    stands_in: bool = False,
 ) -> Choice:
     """Returns what to make the pods of a set from.
 
     desired is what the spec asks for. deployment is what is there; complete: all of its pods are ready, and
     it has some. retry is what the user's annotation says now. why: what is the matter with the pods.
+    patient: what is late is not given up yet. stands_in: another set serves as long as this one does not.
     """
-    wanted, applied = digest(desired), _applied(deployment)
+    wanted, applied = digest(desired), applied_in(deployment)
     number = max((version.number for version in known), default=0) + 1
     good, record = last_good(known), None
     if complete and deployment is not None and applied is not None and (not good or good.digest != applied):
@@ -124,13 +134,23 @@ def choose(
     given_up = next(
         (v.failure for v in known if v.digest == wanted and v.failure and v.failure.retry == retry), None
     )
-    overdue = applied == wanted and deployment is not None and _overdue(deployment)
+    overdue = applied == wanted and deployment is not None and not patient and _overdue(deployment)
     late = _why(why, retry) if overdue else None
+    if stands_in and good is None and (given_up or late):
+        kept = None if late is None else Version(wanted, number, desired, late)
+        return Choice(desired, wanted, wanted, None, kept, given_up or late, abandoned=True)
     if older is None or (given_up is None and late is None):
         return Choice(desired, wanted, wanted, good.digest if good else None, record, late)
     if given_up is None:
         record = Version(wanted, number, desired, late)
     return Choice(older.template, older.digest, wanted, older.digest, record, given_up or late)
+
+
+def keep(choice: Choice, deployment: Body, known: Sequence[Version]) -> Choice:
+    """Returns the choice with the template that a Deployment has, until the chosen one may take its place."""
+    applied = applied_in(deployment)
+    template = next((version.template for version in known if version.digest == applied), None)
+    return replace(choice, template=template or _template(deployment), current=applied or choice.current)
 
 
 def hold(desired: Body, known: Sequence[Version]) -> Choice:
@@ -152,7 +172,8 @@ def outdated(seen: Observed, wanted: Mapping[str, str]) -> list[str]:
     return [name for name in seen.of(REVISION) if name not in kept]
 
 
-def _applied(deployment: Body | None) -> str | None:
+def applied_in(deployment: Body | None) -> str | None:
+    """Returns the digest of the template that a Deployment was given, None where there is no Deployment."""
     if deployment is None:
         return None
     return annotation(deployment, naming.TEMPLATE_ANNOTATION) or digest(_template(deployment))

@@ -84,11 +84,9 @@ def plan(seen: Observed, state: State, now: datetime) -> Plan:
     recorded = _recorded(seen)
     wanted = _wanted(seen, state, recorded)
     old = _old(seen, wanted, recorded)
-    leaves = old is not None and wanted is not None and not same(old, wanted)
-    if wanted is None or (leaves and (paused(seen.em) or not _can_take_over(seen, wanted))):
+    serving = wanted
+    if wanted is None or (old is not None and not same(old, wanted) and not _may_move(seen, wanted, old)):
         serving = old
-    else:
-        serving = wanted
     sets = [wanted] if wanted else []
     if serving is not None and (wanted is None or not same(serving, wanted)):
         sets.append(serving)
@@ -127,10 +125,10 @@ def problem(seen: Observed, facts: Facts) -> Problem | None:
     return pods.worst(found, naming.CONTAINER, seen.heard)
 
 
-def template(seen: Observed, plan: Plan, facts: Facts, desired: Body) -> Choice:
+def template(seen: Observed, plan: Plan, facts: Facts, desired: Body, *, patient: bool = False) -> Choice:
     """Returns what the pods of a planned set are made from; desired is what the spec would make them from.
 
-    Without pods, and while paused, nothing new is found out about a template.
+    Without pods, and while paused, nothing new is found out about a template; while patient, nothing bad.
     """
     name = naming.deployment(seen.em, facts.fingerprint)
     known = revisions.history(seen, name)
@@ -144,6 +142,8 @@ def template(seen: Observed, plan: Plan, facts: Facts, desired: Body) -> Choice:
         complete=progress(seen, facts).complete(count),
         retry=annotation(seen.em.body, naming.RETRY_ANNOTATION) or "",
         why=problem(seen, facts),
+        patient=patient,
+        stands_in=plan.switching,
     )
 
 
@@ -202,9 +202,19 @@ def _from_jobs(seen: Observed) -> dict[str, Facts]:
     return found
 
 
-def _can_take_over(seen: Observed, wanted: Facts) -> bool:
-    pods = progress(seen, wanted)
-    return pods.exists and pods.current and min(pods.available, pods.updated) >= replicas(seen.em)
+def _may_move(seen: Observed, wanted: Facts, old: Facts) -> bool:
+    """Returns whether the Service may move.
+
+    It does to as many pods as are wanted; where there is no room for so many beside the old ones, to as many
+    as answer now.
+    """
+    if paused(seen.em):
+        return False
+    pods, enough = progress(seen, wanted), replicas(seen.em)
+    live = seen.deployments.get(naming.deployment(seen.em, wanted.fingerprint))
+    if live is not None and annotation(live, naming.ROOM_ANNOTATION) is not None:
+        enough = min(enough, max(1, progress(seen, old).ready))
+    return pods.exists and pods.current and min(pods.available, pods.updated) >= enough
 
 
 def _prune(

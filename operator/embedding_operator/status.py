@@ -6,16 +6,16 @@ messages say what is the matter and what to do.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from embedding_operator import naming, pods, rollout, volumes
+from embedding_operator import naming, pods, rollout, surge, volumes
 from embedding_operator.api import EmbeddingModel
 from embedding_operator.caching import Cached
 from embedding_operator.computing import CPU_FALLBACK, Computing, computing
-from embedding_operator.course import Course, Notice
+from embedding_operator.course import Course
 from embedding_operator.facts import Facts
-from embedding_operator.observed import Observed
+from embedding_operator.observed import Observed, stamp
 from embedding_operator.pods import Problem
 from embedding_operator.revisions import Choice
 from embedding_operator.rollout import Plan
@@ -60,16 +60,12 @@ def status(
     way: Course,
     cached: Cached,
     accepted: Verdict,
-    choice: Choice | None,
     now: datetime,
 ) -> dict[str, Any]:
-    """Returns the whole status. Times of conditions that did not flip are taken from the present one.
-
-    choice is what the pods of the wanted set are made from, None while there is none.
-    """
+    """Returns the whole status. Times of conditions that did not flip are taken from the present one."""
     em = seen.em
     used = computing(seen, plan.serving)
-    verdicts = _verdicts(seen, plan, way, cached, accepted, choice, used)
+    verdicts = _verdicts(seen, plan, way, cached, accepted, used)
     shown = plan.serving or plan.wanted
     progress = rollout.progress(seen, plan.serving) if plan.serving else None
     ready, total = (progress.ready, progress.total) if progress else (0, 0)
@@ -84,8 +80,9 @@ def status(
     }
     if accepted.holds or em.name in seen.services:
         found["url"] = naming.url(em)
+    choice = way.choice(plan.wanted)
     if choice is not None:
-        found["rollout"] = _rollout(choice)
+        found["rollout"] = _rollout(choice) | {"strategy": "Replace" if way.replaces else "Surge"}
     if used is not None:
         told = {"provider": used.provider, "precision": used.precision}
         found |= {name: value for name, value in told.items() if value}
@@ -110,7 +107,6 @@ def _verdicts(
     way: Course,
     cached: Cached,
     accepted: Verdict,
-    choice: Choice | None,
     used: Computing | None,
 ) -> dict[str, Verdict]:
     found = {
@@ -119,9 +115,10 @@ def _verdicts(
         "Scheduled": _scheduled(seen, plan, way),
         "Available": _available(seen, plan, accepted, used),
     }
+    choice = way.choice(plan.wanted)
     gave_up = _gave_up(seen.em, choice) if choice else None
-    found["Progressing"] = _progressing(seen, plan, way.notice, cached, accepted, gave_up)
-    found["Stalled"] = _stalled(seen.em, cached, accepted, gave_up)
+    found["Progressing"] = _progressing(seen, plan, way, cached, accepted, gave_up)
+    found["Stalled"] = _stalled(seen.em, way, cached, accepted, gave_up)
     found["Ready"] = _ready(seen, plan, found)
     found["Reconciling"] = _reconciling(seen.em, found)
     return _paused(found) if rollout.paused(seen.em) else found
@@ -191,17 +188,21 @@ def _gave_up(em: EmbeddingModel, choice: Choice) -> Verdict | None:
         f"pod template {choice.wanted} did not become ready within {em.rollout.progress_deadline} s: "
         f"{choice.failure.reason}: {choice.failure.message}"
     )
+    again = f"Correct the spec, or try again by another value of the annotation {naming.RETRY_ANNOTATION}"
+    if choice.abandoned:
+        return Verdict(False, "RolledBack", f"{late}. The set of before serves on, whole. {again}")
     if not choice.rolled_back:
         return Verdict(False, OVERDUE, f"{late}. There is no other that was ready before; correct the spec")
     return Verdict(
         False,
         "RolledBack",
-        f"{late}. Template {choice.current}, the last that was ready, serves instead. Correct the spec, or "
-        f"try again by another value of the annotation {naming.RETRY_ANNOTATION}",
+        f"{late}. Template {choice.current}, the last that was ready, serves instead. {again}",
     )
 
 
-def _stalled(em: EmbeddingModel, cached: Cached, accepted: Verdict, gave_up: Verdict | None) -> Verdict:
+def _stalled(
+    em: EmbeddingModel, way: Course, cached: Cached, accepted: Verdict, gave_up: Verdict | None
+) -> Verdict:
     """Returns whether nothing more will happen by itself (the meaning that kstatus gives the condition)."""
     if not accepted.holds:
         return Verdict(accepted.reason != "WaitingForRemoval", accepted.reason, accepted.message)
@@ -209,13 +210,15 @@ def _stalled(em: EmbeddingModel, cached: Cached, accepted: Verdict, gave_up: Ver
         return Verdict(True, cached.reason, cached.message)
     if gave_up is not None:
         return replace(gave_up, holds=True)
+    if way.notice is not None and way.notice.stalled:
+        return Verdict(True, way.notice.reason, way.notice.message)
     return Verdict(False, "NotStalled", "nothing waits for a change of the spec")
 
 
 def _progressing(
     seen: Observed,
     plan: Plan,
-    notice: Notice | None,
+    way: Course,
     cached: Cached,
     accepted: Verdict,
     gave_up: Verdict | None,
@@ -233,8 +236,8 @@ def _progressing(
         return Verdict(True, "Caching", cached.message)
     if gave_up is not None:
         return gave_up
-    if notice is not None:
-        return Verdict(True, notice.reason, notice.message)
+    if (notice := way.notice) is not None:
+        return Verdict(not notice.stalled, notice.reason, notice.message)
     progress = rollout.progress(seen, facts)
     if not progress.complete(seen.em.replicas):
         problem = rollout.problem(seen, facts)
@@ -243,11 +246,17 @@ def _progressing(
             True,
             "RollingOut",
             f"{progress.available} of {seen.em.replicas} pods of set {naming.short(facts.fingerprint)} "
-            f"are available{words}",
+            f"are available{words}{_leaving(way)}",
         )
     if plan.switching:
         return Verdict(True, "Switching", "the Service moves to the new set")
     return Verdict(False, "Complete", "nothing is left to do")
+
+
+def _leaving(way: Course) -> str:
+    if way.since is None:
+        return ""
+    return f". Since {stamp(way.since)} pods of before leave first: no node had room for one more"
 
 
 def _ready(seen: Observed, plan: Plan, found: Mapping[str, Verdict]) -> Verdict:
@@ -263,6 +272,8 @@ def _ready(seen: Observed, plan: Plan, found: Mapping[str, Verdict]) -> Verdict:
         return replace(found["Stalled"], holds=False)
     if found["Progressing"].holds:
         problem = rollout.problem(seen, plan.wanted) if plan.wanted else None
+        if found["Progressing"].reason == surge.WILL_INTERRUPT:
+            problem = None  # what is about to happen has to be told now
         if problem is not None and problem.rank >= pods.ROOT_CAUSE:
             return Verdict(False, problem.reason, problem.message)
         return Verdict(False, found["Progressing"].reason, found["Progressing"].message)
@@ -306,11 +317,6 @@ def _conditions(em: EmbeddingModel, verdicts: Mapping[str, Verdict], now: dateti
         for kind in ORDER
         for verdict in [verdicts[kind]]
     ]
-
-
-def stamp(now: datetime) -> str:
-    """Returns a time the way the API writes it: UTC, whole seconds."""
-    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _rollout(choice: Choice) -> dict[str, Any]:

@@ -35,8 +35,8 @@ def deployment(em: EmbeddingModel, facts: Facts, runtime: Runtime) -> dict[str, 
         "spec": {
             "replicas": em.replicas,
             "revisionHistoryLimit": 3,
-            "progressDeadlineSeconds": 600,
-            "strategy": _strategy(em),
+            "progressDeadlineSeconds": em.rollout.progress_deadline,
+            "strategy": strategy(replace=em.rollout.surge == "Replace"),
             "selector": {"matchLabels": selector},
             "template": {
                 "metadata": {
@@ -50,9 +50,9 @@ def deployment(em: EmbeddingModel, facts: Facts, runtime: Runtime) -> dict[str, 
     }
 
 
-def _strategy(em: EmbeddingModel) -> dict[str, Any]:
-    # a surge pod would wait for ever where the set itself holds the only GPU
-    surge, unavailable = (0, 1) if em.gpu else (1, 0)
+def strategy(*, replace: bool) -> dict[str, Any]:
+    """Returns how a Deployment exchanges its pods: one leaves first (replace), or one is added first."""
+    surge, unavailable = (0, 1) if replace else (1, 0)
     return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}
 
 

@@ -56,7 +56,11 @@ def test_a_template_that_is_good_is_kept_and_told() -> None:
     (owner,) = revision["metadata"]["ownerReferences"]
     assert owner["uid"] == "owner-uid"
     digest = world.em["status"]["rollout"]["current"]
-    assert world.em["status"]["rollout"] == {"current": digest, "lastGood": digest}
+    assert world.em["status"]["rollout"] == {
+        "current": digest,
+        "lastGood": digest,
+        "strategy": "Surge",
+    }
     assert revision["metadata"]["name"] == f"minilm-abababab-{digest}"
     assert world.condition("Stalled")[:2] == ("False", "NotStalled")
 
