@@ -10,6 +10,7 @@ import pytest
 from e2e.cases.kubectl import Kubectl, Object, model
 
 RERANKER = "embedding-operator/bert-tiny-cross-encoder"
+TIGHT = "inference.semantic-explorer.io/model=tight"
 DISK = "/var/lib/small-disk"
 
 # A hub that answers every request as the first part of its path says: http://refusing/429
@@ -116,10 +117,10 @@ def test_a_full_disk_is_told_and_more_room_mends_it(kubectl: Kubectl) -> None:
     condition = kubectl.wait_for_condition("tight", "Cached", "False", "DiskFull")
     assert "claim small (spec.cache.claimName)" in condition["message"]
     kubectl("exec", "disk", "--", "mount", "-o", "remount,size=64m", DISK)
-    kubectl("delete", "job", "--selector=inference.semantic-explorer.io/model=tight")
+    kubectl("delete", "job", f"--selector={TIGHT}")
     kubectl.wait_for_condition("tight", "Cached", "True")
     kubectl("delete", "em", "tight")
-    kubectl.wait("the Job's pod gone", lambda: not kubectl.list("pods", "job-name"), 60)
+    kubectl.wait("the Job's pod gone", lambda: not kubectl.list("pods", TIGHT), 60)
     kubectl("delete", "pod", "disk")
     kubectl("delete", "pvc", "small")
     kubectl("delete", "pv", "small")
