@@ -112,6 +112,7 @@ def test_a_full_disk_is_told_and_more_room_mends_it(kubectl: Kubectl) -> None:
         )
     )
     kubectl("wait", "--for=condition=Ready", "pod/disk", "--timeout=60s")
+    kubectl("delete", "pv", "small", "--ignore-not-found")  # of a run that was broken off
     kubectl.apply(*volume("small", node))
     kubectl.apply(model("tight", RERANKER, replicas=0, cache={"claimName": "small"}))
     condition = kubectl.wait_for_condition("tight", "Cached", "False", "DiskFull")
