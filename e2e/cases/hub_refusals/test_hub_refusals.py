@@ -3,6 +3,7 @@ aicr#1116, dynamo#874: 429 by address)."""
 
 from __future__ import annotations
 
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from e2e.cases.kubectl import Kubectl, Object, model
 
 RERANKER = "embedding-operator/bert-tiny-cross-encoder"
 TIGHT = "inference.semantic-explorer.io/model=tight"
+# an operator that has heard of a limit remembers it, so each run has an address of its own
+LIMITING = f"429/{token_hex(4)}"
 DISK = "/var/lib/small-disk"
 
 # A hub that answers every request as the first part of its path says: http://refusing/429
@@ -72,12 +75,12 @@ def test_a_refused_account_is_told_where_a_token_goes(kubectl: Kubectl, refusing
 
 
 def test_a_limit_of_the_hub_holds_back_whoever_else_asks_it(kubectl: Kubectl, refusing: None) -> None:
-    kubectl.apply(fetched_from("429", "limited"))
+    kubectl.apply(fetched_from(LIMITING, "limited"))
     kubectl.wait_for_condition("limited", "Cached", "False", "RateLimited")
     kubectl.wait(
         "when it is tried again", lambda: "UTC" in kubectl.condition("limited", "Cached")["message"], 10
     )
-    kubectl.apply(fetched_from("429", "behind"))
+    kubectl.apply(fetched_from(LIMITING, "behind"))
     condition = kubectl.wait_for_condition("behind", "Cached", "False", "HeldBack", seconds=30)
     assert "UTC" in condition["message"]
     assert [job["metadata"]["labels"]["inference.semantic-explorer.io/model"] for job in jobs(kubectl)].count(

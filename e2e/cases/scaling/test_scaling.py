@@ -20,7 +20,7 @@ def test_a_decrease_waits_for_the_pod_that_loads(kubectl: Kubectl) -> None:
     assert _ready(kubectl.get("pod", new["metadata"]["name"]) or {}) is False
     kubectl.wait("the pod to be ready", lambda: _was_ready(kubectl, new), 90)
     kubectl.wait("no replicas", lambda: kubectl.list("deployments")[0]["spec"]["replicas"] == 0, 15)
-    kubectl.wait_for_condition("growing", "Ready", "False", "ScaledToZero", seconds=60)
+    kubectl.wait_for_condition("growing", "Ready", "True", "ScaledToZero", seconds=60)
 
 
 def _loading(kubectl: Kubectl) -> Object | None:
