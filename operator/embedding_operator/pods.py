@@ -19,11 +19,11 @@ UNSCHEDULABLE, STARTING, NOT_READY = "Unschedulable", "Starting", "NotReady"
 LOADING, DRAINING = "Loading", "Draining"
 ROOT_CAUSE = 50
 """Rank from which a pod's problem is a root cause, and not just start-up."""
-_IMAGE = frozenset({
+IMAGE_REASONS = frozenset({
     "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError",
     "RegistryUnavailable",
 })  # fmt: skip
-_START = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+START_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _CLIENT_ADDRESS = re.compile(r"[\w.:\[\]]+:\d+->")
 """The near end of a connection in a text of Go's net package: another port each time."""
 _TEXT_LIMIT = 600
@@ -113,12 +113,12 @@ def _container(status: Mapping[str, Any], name: str) -> Mapping[str, Any] | None
 def _waiting(state: Mapping[str, Any]) -> Problem | None:
     waiting = (state.get("state") or {}).get("waiting") or {}
     reason = waiting.get("reason", "")
-    if reason in _IMAGE:
+    if reason in IMAGE_REASONS:
         # ErrImagePull and ImagePullBackOff take turns; one reason keeps the condition still
         stable = "ImagePullBackOff" if reason == "ErrImagePull" else reason
         words = _pull(reason, str(waiting.get("message") or ""))
         return Problem(stable, f"image {state.get('image', '')} cannot be pulled: {words}", 70)
-    if reason in _START:
+    if reason in START_REASONS:
         return Problem(reason, clip(waiting.get("message") or "the container cannot be started"), 70)
     return None
 
