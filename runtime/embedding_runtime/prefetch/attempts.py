@@ -24,9 +24,11 @@ _Found = TypeVar("_Found")
 def fetch(wanted: Wanted, access: Access, retry_seconds: float, progress: Progress) -> ModelSource:
     """The model as it lies in the cache then; transient failures are tried again for `retry_seconds`.
 
-    Raises ModelError, CacheError, and HubError when the time is over.
+    A folder is looked at once: what it lacks does not come within seconds. Raises ModelError, CacheError, and
+    HubError when the time is over.
     """
-    return _patiently(partial(_once, wanted, access, progress), retry_seconds, progress)
+    seconds = retry_seconds if wanted.folder is None else 0.0
+    return _patiently(partial(_once, wanted, access, progress), seconds, progress)
 
 
 def resolve(wanted: Wanted, access: Access, retry_seconds: float, progress: Progress) -> Plan:
