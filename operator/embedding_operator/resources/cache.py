@@ -75,7 +75,7 @@ def job(
                 "HF_HOME": pod.MODELS,
                 "TERMINATION_MESSAGE_PATH": pod.TERMINATION_LOG,
                 # what is not in a folder now will hardly be there a moment later
-                "PREFETCH_RETRY_SECONDS": str(0 if foreign else PREFETCH_RETRY_SECONDS),
+                "PREFETCH_RETRY_SECONDS": str(PREFETCH_RETRY_SECONDS),
                 "TMPDIR": "/tmp",  # noqa: S108 - a path in the container
                 "LOG_LEVEL": runtime.log_level,
                 "LOG_FORMAT": runtime.log_format,
