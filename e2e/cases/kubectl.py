@@ -164,6 +164,8 @@ def client_pod(image: str) -> Object:
         "metadata": {"name": "client"},
         "spec": {
             "terminationGracePeriodSeconds": 0,
+            # a Service's name that is not found for once is not looked for outside the cluster
+            "dnsConfig": {"options": [{"name": "no-tld-query"}]},
             "containers": [
                 {
                     "name": "client",

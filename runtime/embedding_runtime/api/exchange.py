@@ -21,6 +21,7 @@ class Exchange:
     """`headers`: lower-case name to value. `label`: the model's name for metrics, else `unknown`.
 
     `began` in seconds since the epoch. `failure` is the error's code, `stages` what the time went into.
+    `in_flight`: whether it is counted among the inference requests that are being answered.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Exchange:
     stages: list[Stage] = field(default_factory=list)
     status: int = 0
     failure: str | None = None
+    in_flight: bool = False
 
     @classmethod
     def of(cls, scope: Any) -> "Exchange":

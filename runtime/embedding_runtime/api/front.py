@@ -48,15 +48,13 @@ class Front:
             return
         exchange = scope[SCOPE_KEY] = Exchange.of(scope)
         request_id.set(exchange.id)
-        counted = _INFERENCE.get(exchange.path) if exchange.method == "POST" else None
-        if counted:
+        exchange.in_flight = exchange.method == "POST" and exchange.path in _INFERENCE
+        if exchange.in_flight:
             metrics.IN_FLIGHT.inc()
         try:
             await self._answer(exchange, scope, receive, send)
         finally:
-            if counted:
-                metrics.IN_FLIGHT.dec()
-                _count(exchange, *counted)
+            _count(exchange)
             self._tell(exchange)
 
     async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,6 +62,8 @@ class Front:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
                 message["headers"] += self._headers(exchange)
+            elif not message.get("more_body"):
+                _count(exchange)  # whoever has the answer finds it counted, whichever process is scraped
             await send(message)
 
         try:
@@ -131,7 +131,13 @@ def _trace(tracing: Tracing, exchange: Exchange, seconds: float) -> str:
     )
 
 
-def _count(exchange: Exchange, requests: Counter, seconds: Histogram) -> None:
+def _count(exchange: Exchange) -> None:
+    """Count an inference request, once."""
+    if not exchange.in_flight:
+        return
+    exchange.in_flight = False
+    metrics.IN_FLIGHT.dec()
+    requests, seconds = _INFERENCE[exchange.path]
     label = exchange.label
     if exchange.status in _SUCCESSES:
         _labelled(requests, label, "success").inc()

@@ -1,7 +1,7 @@
 """The HTTP side over a fake engine, asked in this process."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -113,8 +113,17 @@ def ask(
     return asyncio.run(asking())
 
 
-async def exchange(application: FastAPI, path: str, body: bytes, leaving: asyncio.Event) -> list[Any]:
-    """The ASGI messages of an answer to a client that leaves when `leaving` is set."""
+async def exchange(
+    application: FastAPI,
+    path: str,
+    body: bytes,
+    leaving: asyncio.Event,
+    sending: Callable[[Any], None] = lambda message: None,
+) -> list[Any]:
+    """The ASGI messages of an answer to a client that leaves when `leaving` is set.
+
+    `sending` gets each message when it is handed over to be sent.
+    """
     messages: list[Any] = [{"type": "http.request", "body": body, "more_body": False}]
     sent: list[Any] = []
 
@@ -125,6 +134,7 @@ async def exchange(application: FastAPI, path: str, body: bytes, leaving: asynci
         return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
+        sending(message)
         sent.append(message)
 
     scope = {

@@ -128,6 +128,25 @@ def test_every_inference_request_is_counted(
     assert _value("inference_requests_in_flight") == 0
 
 
+def test_whoever_has_the_answer_finds_it_counted() -> None:
+    def counted() -> tuple[float, float]:
+        answered = _value("inference_embed_requests_total", model="org/embedder", status="success")
+        return answered, _value("inference_requests_in_flight")
+
+    seen: dict[str, tuple[float, float]] = {}
+    had, _ = counted()
+    asyncio.run(
+        exchange(
+            app(),
+            "/embed",
+            b'{"input": ["a", "b"]}',
+            asyncio.Event(),
+            lambda message: seen.update({message["type"]: counted()}),
+        )
+    )
+    assert seen == {"http.response.start": (had, 1), "http.response.body": (had + 1, 0)}
+
+
 def test_a_refused_key_is_counted(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("secret\n")
     before = _value("inference_rejections_total", reason="Unauthorized")
