@@ -37,6 +37,8 @@ PAGE = 500
 _LOG_BYTES, _LOG_LINES = 4096, 20
 _EVENT_MESSAGE = 1024
 """Longest message of an Event, in characters (the API's own limit)."""
+_UNTYPED = "failed to create typed patch object"
+"""How the API server's answer begins to a field that the schema has not, or has of another type."""
 _MOUNT_FAILURES = ("FailedMount", "FailedAttachVolume")
 _ERRORS = {
     400: RejectedError,
@@ -300,7 +302,9 @@ def _error(status: int, data: bytes) -> ApiError:
         message = str(json.loads(data)["message"])
     except (ValueError, KeyError, TypeError):
         message = data[:300].decode(errors="replace") or f"HTTP {status}"
-    return _ERRORS.get(status, ApiError)(message, status=status)
+    # what is the object's fault is answered as if it were the server's own
+    untyped = status == 500 and message.startswith(_UNTYPED)
+    return (RejectedError if untyped else _ERRORS.get(status, ApiError))(message, status=status)
 
 
 def _apply_as(manager: str) -> dict[str, str]:

@@ -43,7 +43,7 @@ class ForbiddenError(ApiError):
 
 
 class RejectedError(ApiError):
-    """400 or 422."""
+    """400 or 422, or 500 for a field that the kind's schema does not have."""
 
 
 class NameConflictError(OperatorError):

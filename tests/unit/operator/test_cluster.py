@@ -123,6 +123,17 @@ def test_refusals_are_errors_of_ours_with_the_servers_words(status: int, kind: t
     assert (type(caught.value), caught.value.message, caught.value.status) == (kind, "because", status)
 
 
+def test_a_field_that_the_schema_has_not_is_a_refusal_though_the_server_says_500() -> None:
+    words = (
+        "failed to create typed patch object (default/x; apps/v1, Kind=Deployment): "
+        ".spec.template.spec.bogus: field not declared in schema"
+    )
+    body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x", "namespace": "d"}}
+    with pytest.raises(RejectedError) as caught:
+        ask(Server((500, {"message": words})), lambda c: c.apply(body, manager="me"))
+    assert (caught.value.message, caught.value.status) == (words, 500)
+
+
 def test_an_answer_that_is_no_json_is_an_error_of_ours_too() -> None:
     body = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "n", "namespace": "d"}}
     for status, text in ((502, "<html>bad gateway</html>"), (200, "<html>a login page</html>"), (200, "[]")):
