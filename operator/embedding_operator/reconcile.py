@@ -16,6 +16,7 @@ from embedding_operator import (
     api,
     caching,
     course,
+    events,
     fields,
     naming,
     observed,
@@ -29,7 +30,6 @@ from embedding_operator import (
 )
 from embedding_operator.api import Body, EmbeddingModel, Key
 from embedding_operator.caching import Cached
-from embedding_operator.computing import CPU_FALLBACK
 from embedding_operator.course import Course
 from embedding_operator.errors import (
     ApiError,
@@ -40,6 +40,7 @@ from embedding_operator.errors import (
     OwnerGoneError,
     RejectedError,
 )
+from embedding_operator.events import News, Standing
 from embedding_operator.inquiry import Inquiry
 from embedding_operator.line import Line
 from embedding_operator.observed import (
@@ -73,13 +74,6 @@ log = structlog.get_logger("embedding_operator.reconcile")
 BLOCKED_SECONDS = 20.0
 """How soon to look again at what somebody else has to change and no watch announces."""
 
-_CALM = frozenset({
-    "Pending", "Resolving", "Downloading", "Inspecting", "Caching", "RollingOut", "Starting", "Switching",
-    "NotReady", "Loading", "Draining", "WaitingForCache", "ScaledToZero", "Suspended", "WaitingForRemoval",
-    "Waiting", "HeldBack", course.DECREASE_WAITS,
-})  # fmt: skip
-"""Reasons for not being ready that are no cause for a warning."""
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -111,7 +105,7 @@ class Reconciler:
         self._prefetcher = Prefetcher(cluster, runtime, Line(cache.jobs, prefetches), jitter)
         self._survey = Survey(cluster)
         self._inquiry = Inquiry(servers)
-        self._announced: dict[Key, tuple[str, str]] = {}
+        self._announced: dict[Key, Standing] = {}
 
     async def __call__(self, key: Key, *, fresh: bool = False) -> Outcome:
         """Brings one resource closer to its spec. fresh: read the API server instead of the watches' cache.
@@ -305,13 +299,15 @@ class Reconciler:
                 await self._cluster.apply_status(em, wanted)
             except NotFoundError as error:
                 raise OwnerGoneError(str(em.key)) from error
-        holds, reason, message = status.ready(wanted)
-        before = self._announced.get(em.key) or status.ready(em.status)[:2]
-        self._announced[em.key] = (holds, reason)
-        if before == (holds, reason) or rollout.paused(em):
-            return
-        log.info("ready changed", resource=str(em.key), ready=holds, reason=reason, message=message)
-        warning = reason == CPU_FALLBACK or (holds != "True" and reason not in _CALM)
+        before = self._announced.get(em.key) or events.standing(em.status)
+        self._announced[em.key] = events.standing(wanted)
+        if not rollout.paused(em):
+            for entry in events.news(before, wanted):
+                await self._tell(em, entry)
+
+    async def _tell(self, em: EmbeddingModel, entry: News) -> None:
+        reason, message, warning = entry.reason, entry.message, entry.warning
+        log.info("told", resource=str(em.key), reason=reason, message=message, warning=warning)
         try:
             await self._cluster.post_event(em, reason=reason, message=message, warning=warning)
         except ApiError as error:

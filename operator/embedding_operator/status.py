@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from embedding_operator import naming, pods, rollout, surge, volumes
+from embedding_operator import events, naming, pods, rollout, surge, volumes
 from embedding_operator.api import EmbeddingModel
 from embedding_operator.caching import Cached
 from embedding_operator.computing import CPU_FALLBACK, Computing, computing
@@ -90,7 +90,8 @@ def status(
         found |= {"fingerprint": shown.fingerprint, "model": _model(shown)}
         if not shown.folder:
             found["resolvedRevision"] = shown.commit
-    return found
+    happened = em.status.get("events") if rollout.paused(em) else events.kept(em.status, found, now)
+    return found | {"events": happened} if happened else found
 
 
 def ready(status_: Mapping[str, Any]) -> tuple[str, str, str]:
