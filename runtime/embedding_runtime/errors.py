@@ -10,6 +10,8 @@ RuntimeFault                     code, permanent, retry_after
 │   ├── FolderUnreadableError    a model's local folder, or a file in it, may not be read
 │   ├── AccessDeniedError        401, 403, gated
 │   ├── NotCachedError           offline, and the cache does not hold it
+│   ├── DigestMismatchError      the file at an address is not the one that was asked for
+│   ├── UnsupportedArchiveError  an archive that is not unpacked
 │   ├── CorruptModelError        a file of it is missing, damaged or unreadable
 │   ├── UnsupportedModelError    no ONNX file, a head or module that is not served
 │   ├── TaskMismatchError        asked for one task, the model does another
@@ -122,6 +124,18 @@ class NotCachedError(ModelError):
     """Offline, and the cache does not hold what is needed."""
 
     code = "NotCached"
+
+
+class DigestMismatchError(ModelError):
+    """The file at an address has another digest than the one that it was asked for by."""
+
+    code = "DigestMismatch"
+
+
+class UnsupportedArchiveError(ModelError):
+    """An archive of an unknown kind, a broken one, or one that holds what a model's files never are."""
+
+    code = "UnsupportedArchive"
 
 
 class CorruptModelError(ModelError):

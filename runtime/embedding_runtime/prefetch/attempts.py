@@ -28,7 +28,7 @@ def fetch(wanted: Wanted, access: Access, retry_seconds: float, progress: Progre
     HubError when the time is over.
     """
     seconds = retry_seconds if wanted.folder is None else 0.0
-    return _patiently(partial(_once, wanted, access, progress), seconds, progress)
+    return patiently(partial(_once, wanted, access, progress), seconds, progress)
 
 
 def resolve(wanted: Wanted, access: Access, retry_seconds: float, progress: Progress) -> Plan:
@@ -38,10 +38,11 @@ def resolve(wanted: Wanted, access: Access, retry_seconds: float, progress: Prog
         progress("resolving", f"asking {access.endpoint} for {wanted.ref}")
         return plan(wanted, access)
 
-    return _patiently(ask, retry_seconds, progress)
+    return patiently(ask, retry_seconds, progress)
 
 
-def _patiently(once: Callable[[], _Found], retry_seconds: float, progress: Progress) -> _Found:
+def patiently(once: Callable[[], _Found], retry_seconds: float, progress: Progress) -> _Found:
+    """What `once` returns; where it fails in a way that may pass it is called again for `retry_seconds`."""
     deadline = time.monotonic() + retry_seconds
     wait = _FIRST_WAIT
     while True:

@@ -14,6 +14,7 @@ from embedding_runtime.errors import InternalError, RuntimeFault
 from embedding_runtime.model.obtain import Access
 from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.prefetch import attempts
+from embedding_runtime.prefetch.archived import unpacked
 from embedding_runtime.prefetch.attempts import fetch
 from embedding_runtime.prefetch.progress import JsonLines
 from embedding_runtime.prefetch.proof import Proven, prove
@@ -43,6 +44,8 @@ def prefetch(settings: PrefetchSettings) -> int:
     # What a branch means is asked now: the resource shall not be served from a commit of some day before.
     access = replace(Access.of(settings), cached_if_down=False)
     try:
+        if settings.model_url is not None:
+            wanted = unpacked(wanted, settings, progress)
         source = fetch(wanted, access, settings.retry_seconds, progress)
         proven = prove(source, settings.ort_num_threads, progress)
     except RuntimeFault as error:
@@ -55,8 +58,15 @@ def prefetch(settings: PrefetchSettings) -> int:
 
 
 def resolve(settings: PrefetchSettings) -> int:
-    """Ask which commit the revision means and how much would be fetched, report; the exit code."""
+    """Ask which commit the revision means and how much would be fetched, report; the exit code.
+
+    Nobody is asked for an archive: its digest is known, and how much it unpacks to nobody can tell.
+    """
     progress = JsonLines(sys.stdout)
+    if settings.model_url is not None:
+        told = {"model": settings.model_id, "commit": settings.model_sha256, "bytes": None}
+        _report({"status": "resolved", **told}, settings.termination_message_path)
+        return 0
     wanted, access = asked(settings), Access.of(settings)
     try:
         plan = attempts.resolve(wanted, access, settings.retry_seconds, progress)

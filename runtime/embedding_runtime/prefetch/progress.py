@@ -15,7 +15,7 @@ _PLAIN_SECONDS = 5.0
 
 
 class Progress(Protocol):
-    """What hears of a model's phases: resolving, waiting, downloading, inspecting."""
+    """What hears of a model's phases: resolving, waiting, downloading, unpacking, inspecting."""
 
     def __call__(self, phase: str, message: str, bytes_: int | None = None, total: int | None = None) -> None:
         """Report; without bytes the last known ones stand."""

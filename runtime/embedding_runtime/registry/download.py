@@ -12,10 +12,9 @@ from http import HTTPStatus
 from pathlib import Path
 
 import httpx2
-from huggingface_hub import constants
-from huggingface_hub.utils import get_session, hf_raise_for_status
 
-from embedding_runtime.errors import HubUnreachableError
+from embedding_runtime.errors import DigestMismatchError, HubUnreachableError
+from embedding_runtime.registry.client import constants, get_session, hf_raise_for_status
 from embedding_runtime.registry.digests import digests, is_digest
 from embedding_runtime.registry.locks import held, partial_of
 from embedding_runtime.registry.volume import NO_SPACE
@@ -37,7 +36,10 @@ _INTERRUPTIONS = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemotePro
 
 @dataclass(frozen=True)
 class Blob:
-    """Where a file comes from and where it goes. `headers` carry the token, so they are never shown."""
+    """Where a file comes from and where it goes. `headers` carry the token, so they are never shown.
+
+    `pinned`: who asks for the file has said its digest, so that another content is another file, no damage.
+    """
 
     what: str
     url: str
@@ -45,6 +47,7 @@ class Blob:
     path: Path
     lock: Path
     size: int | None
+    pinned: bool = False
 
     @property
     def partial(self) -> Path:
@@ -56,8 +59,8 @@ def download(blob: Blob, report: Callable[[int], None], *, suspect: bool = False
     """Have the blob at its path; `report` hears the bytes of it that are there.
 
     `suspect`: what lies there may be damaged, so it is read first. Safe for several processes at once.
-    Raises HubUnreachableError when it arrives damaged or another process hangs with it; OSError and the hub
-    client's own exceptions.
+    Raises HubUnreachableError when it arrives damaged or another process hangs with it, DigestMismatchError
+    when it is pinned and another; OSError and the hub client's own exceptions.
     """
     blob.path.parent.mkdir(parents=True, exist_ok=True)
     blob.lock.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +78,8 @@ def download(blob: Blob, report: Callable[[int], None], *, suspect: bool = False
             raise
         if wrong := fault_of(blob.partial, blob.path.name, blob.size):
             blob.partial.unlink(missing_ok=True)
+            if blob.pinned:
+                raise DigestMismatchError(f"{blob.what} is another file: {wrong}")
             raise HubUnreachableError(f"{blob.what} arrived damaged: {wrong}; a proxy in between may do that")
         blob.partial.replace(blob.path)
 
@@ -82,14 +87,14 @@ def download(blob: Blob, report: Callable[[int], None], *, suspect: bool = False
 def fault_of(path: Path, digest: str, size: int | None) -> str | None:
     """What is wrong with the file at `path`, given the size and the digest that it should have.
 
-    None when nothing is, as far as the hub tells. Raises OSError.
+    None when nothing is, as far as these are known. Raises OSError.
     """
     found = path.stat().st_size
     if size is not None and found != size:
-        return f"it has {found} bytes, the hub says {size}"
+        return f"it has {found} bytes and should have {size}"
     if not is_digest(digest) or (had := digests(path, digest)).match(digest):
         return None
-    return f"its digest is {had.git or had.sha256}, the hub says {digest}"
+    return f"its digest is {had.git or had.sha256} and should be {digest}"
 
 
 def _fill(blob: Blob, report: Callable[[int], None]) -> None:
@@ -100,7 +105,7 @@ def _fill(blob: Blob, report: Callable[[int], None]) -> None:
         if blob.size is not None and had > blob.size:
             blob.partial.unlink()
             had = 0
-        if had and had == blob.size:
+        if had and (had == blob.size or (blob.size is None and _is_whole(blob))):
             return
         try:
             _stream(blob, had, report)
@@ -113,6 +118,11 @@ def _fill(blob: Blob, report: Callable[[int], None]) -> None:
             time.sleep(_PAUSE_SECONDS)
         else:
             return
+
+
+def _is_whole(blob: Blob) -> bool:
+    """Whether the unfinished file is the whole of one whose size nobody knows, by its digest."""
+    return is_digest(blob.path.name) and fault_of(blob.partial, blob.path.name, None) is None
 
 
 def _stream(blob: Blob, had: int, report: Callable[[int], None]) -> None:

@@ -1,9 +1,4 @@
-"""The hub over the network: what a repository holds, and its needed files into the cache.
-
-huggingface_hub reads its environment when it is imported, so this module imports it first, after telemetry
-(which also asks the hub for a list of no use here) and the Xet protocol (no progress, no plain proxies) are
-switched off.
-"""
+"""The hub over the network: what a repository holds, and its needed files into the cache."""
 
 import errno
 import os
@@ -17,24 +12,23 @@ from typing import Any
 
 from embedding_runtime.errors import HubUnreachableError, InternalError, RevisionNotFoundError
 from embedding_runtime.registry.cache import Snapshot
+from embedding_runtime.registry.client import (
+    HfApi,
+    build_hf_headers,
+    constants,
+    get_session,
+    hf_hub_url,
+    hf_raise_for_status,
+)
+from embedding_runtime.registry.download import Blob, download
 from embedding_runtime.registry.files import needed
+from embedding_runtime.registry.locks import lock_of, partial_of
 from embedding_runtime.registry.plan import Plan, RemoteFile, Report
 from embedding_runtime.registry.reference import ModelRef
+from embedding_runtime.registry.translation import translate
 from embedding_runtime.registry.volume import check_volume
 from embedding_runtime.settings import Precision
 from embedding_runtime.telemetry import logger
-
-os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-os.environ["HF_HUB_DISABLE_XET"] = "1"
-if not os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT"):
-    os.environ.pop("HF_HUB_DOWNLOAD_TIMEOUT", None)  # an empty one would end the import
-
-from huggingface_hub import HfApi, constants, hf_hub_url
-from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
-
-from embedding_runtime.registry.download import Blob, download
-from embedding_runtime.registry.locks import lock_of, partial_of
-from embedding_runtime.registry.translation import translate
 
 _INFO_TIMEOUT_SECONDS = 10.0
 _REDIRECTS = 5

@@ -2,6 +2,7 @@
 
 import errno
 import ssl
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -21,9 +22,14 @@ def translate(error: BaseException, ref: ModelRef, endpoint: str) -> RuntimeFaul
 
     The cause chain is searched, since the hub client wraps the failure that matters in "not found locally".
     """
+    return first(error, lambda seen: _one(seen, ref, endpoint))
+
+
+def first(error: BaseException, one: Callable[[BaseException], RuntimeFault | None]) -> RuntimeFault | None:
+    """What `one` makes of the first exception of a cause chain that it knows, None where it knows none."""
     seen: BaseException | None = error
     while seen is not None:
-        if found := _one(seen, ref, endpoint):
+        if found := one(seen):
             return found
         seen = seen.__cause__ or seen.__context__
     return None
@@ -43,7 +49,7 @@ def _one(error: BaseException, ref: ModelRef, endpoint: str) -> RuntimeFault | N
             f"HF_ENDPOINT={endpoint} is not an address that can be asked: {error}"
         )
     if isinstance(error, httpx2.HTTPError):
-        return _network(error, endpoint)
+        return network(error, endpoint, "HF_ENDPOINT")
     if isinstance(error, hub.FileMetadataError):
         return errors.HubUnreachableError(f"{endpoint} does not answer like a model hub: {error}")
     if isinstance(error, ValueError) and "JSON" in type(error).__name__:
@@ -52,12 +58,12 @@ def _one(error: BaseException, ref: ModelRef, endpoint: str) -> RuntimeFault | N
             "whether a proxy answers in its place"
         )
     if isinstance(error, OSError) and not isinstance(error, hub.LocalEntryNotFoundError):
-        return _disk(error, ref)
+        return disk(error, str(ref))
     return None
 
 
-def _network(error: httpx2.HTTPError, endpoint: str) -> RuntimeFault:
-    """What kept the request from being answered, and where to look."""
+def network(error: httpx2.HTTPError, endpoint: str, setting: str) -> RuntimeFault:
+    """What kept a request from being answered, and where to look; `setting` is where the address is from."""
     what = str(error) or type(error).__name__
     if untrusted := _certificate_error(error):
         return errors.HubUnreachableError(
@@ -68,7 +74,7 @@ def _network(error: httpx2.HTTPError, endpoint: str) -> RuntimeFault:
     if isinstance(error, httpx2.ProxyError):
         return errors.HubUnreachableError(
             f"the proxy refuses to connect to {endpoint}: {what}; check HTTPS_PROXY, HTTP_PROXY and "
-            "ALL_PROXY, or name the hub's host in NO_PROXY"
+            "ALL_PROXY, or name the host in NO_PROXY"
         )
     if isinstance(error, httpx2.TimeoutException):
         return errors.HubUnreachableError(
@@ -76,7 +82,7 @@ def _network(error: httpx2.HTTPError, endpoint: str) -> RuntimeFault:
             "goes on from there; check the network and the proxy settings"
         )
     return errors.HubUnreachableError(
-        f"cannot reach {endpoint}: {what}; check the network, HF_ENDPOINT and the proxy settings"
+        f"cannot reach {endpoint}: {what}; check the network, {setting} and the proxy settings"
     )
 
 
@@ -115,9 +121,9 @@ def _http(error: hub.HfHubHTTPError, ref: ModelRef, endpoint: str) -> RuntimeFau
         )
     if status == 429:
         return errors.RateLimitedError(
-            f"429: {endpoint} limits the rate of requests{_when(_seconds(error))}; wait, set HF_TOKEN for a "
-            "higher limit, or use a mirror (HF_ENDPOINT)",
-            retry_after=_seconds(error),
+            f"429: {endpoint} limits the rate of requests{when(retry_after(error))}; wait, set HF_TOKEN for "
+            "a higher limit, or use a mirror (HF_ENDPOINT)",
+            retry_after=retry_after(error),
         )
     if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
         return errors.HubUnreachableError(
@@ -125,24 +131,28 @@ def _http(error: hub.HfHubHTTPError, ref: ModelRef, endpoint: str) -> RuntimeFau
             "HTTP_PROXY, as http://name:password@host:port"
         )
     if status == 408 or status >= 500:
-        return errors.HubUnreachableError(f"{status}: {endpoint} failed", retry_after=_seconds(error))
+        return errors.HubUnreachableError(f"{status}: {endpoint} failed", retry_after=retry_after(error))
     return errors.AccessDeniedError(f"{status}: {endpoint} refused: {error.server_message or error}")
 
 
-def _disk(error: OSError, ref: ModelRef) -> RuntimeFault | None:
+def disk(error: OSError, what: str) -> RuntimeFault | None:
+    """What kept a file of `what` from being written, None where the error is none of a disk."""
     if error.errno in NO_SPACE:
-        return full(error.filename or str(error), str(ref))
+        return full(error.filename or str(error), what)
     if error.errno in NOT_WRITABLE:
         return unwritable(error.filename or "", error)
     if error.errno == errno.EIO:
-        return errors.HubUnreachableError(f"input/output error while fetching {ref}: {error}")
+        return errors.HubUnreachableError(f"input/output error while fetching {what}: {error}")
     if "Consistency check failed" in str(error):
-        return errors.HubUnreachableError(f"the download of {ref} broke off: {str(error).splitlines()[0]}")
+        return errors.HubUnreachableError(f"the download of {what} broke off: {str(error).splitlines()[0]}")
     return None
 
 
-def _seconds(error: hub.HfHubHTTPError) -> float | None:
-    """How long the hub asks to wait: Retry-After in seconds or as a date, else its own rate-limit header."""
+def retry_after(error: hub.HfHubHTTPError) -> float | None:
+    """How many seconds a refusal asks to wait: Retry-After in seconds or as a date, else the hub's header.
+
+    None where it asks for none.
+    """
     value = error.response.headers.get("Retry-After", "").strip()
     if value.isdigit():
         return float(value)
@@ -153,5 +163,6 @@ def _seconds(error: hub.HfHubHTTPError) -> float | None:
         return float(limit.reset_in_seconds) if limit is not None and limit.remaining == 0 else None
 
 
-def _when(seconds: float | None) -> str:
+def when(seconds: float | None) -> str:
+    """The words for that, empty where nothing was said."""
     return f" and asks to wait {seconds:.0f} s" if seconds is not None else ""

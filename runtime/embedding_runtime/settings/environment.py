@@ -21,7 +21,7 @@ from embedding_runtime.settings.filters import LogFilter, parse_filter
 _EMPTY_IS_A_VALUE = frozenset({"DEFAULT_EMBEDDING_MODEL", "DEFAULT_RERANKING_MODEL"})
 
 # What no line may show.
-_SECRET = frozenset({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"})
+_SECRET = frozenset({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODEL_URL_TOKEN"})
 
 # What a mistake's line says is allowed, for the fields whose type does not say it.
 _ALLOWED = {
@@ -29,6 +29,8 @@ _ALLOWED = {
     "DEFAULT_EMBEDDING_MODEL": "a model id such as BAAI/bge-small-en-v1.5 or id@revision; empty for none",
     "DEFAULT_RERANKING_MODEL": "a model id such as BAAI/bge-reranker-base or id@revision; empty for none",
     "MODEL_ID": "a model id such as BAAI/bge-small-en-v1.5",
+    "MODEL_URL": "an http:// or https:// address",
+    "MODEL_SHA256": "64 hexadecimal digits, in lower case",
     "MODEL_FILE": "a path inside the repository that ends in .onnx",
     "EXPECTED_FINGERPRINT": "64 hexadecimal digits",
     "HF_ENDPOINT": "an http:// or https:// address",
@@ -132,11 +134,7 @@ class HubSettings(Environment):
     @field_validator("hf_token", mode="before")
     @classmethod
     def _check_token(cls, value: object) -> object:
-        # A token out of a file often ends with its line. What cannot be a header would be shown in an error.
-        token = value.strip() if isinstance(value, str) else value
-        if isinstance(token, str) and not re.fullmatch(r"[!-~]+", token):
-            raise ValueError("a token of printable characters, without spaces")
-        return token
+        return checked_token(value)
 
     @property
     def log_filter(self) -> LogFilter:
@@ -152,6 +150,17 @@ class HubSettings(Environment):
     def token(self) -> str | None:
         """The hub token in clear. For the hub client only; never for a log line."""
         return self.hf_token.get_secret_value() if self.hf_token else None
+
+
+def checked_token(value: object) -> object:
+    """A token without the line's end that one out of a file often has.
+
+    Raises ValueError for what cannot be a header, which would be shown in an error.
+    """
+    token = value.strip() if isinstance(value, str) else value
+    if isinstance(token, str) and not re.fullmatch(r"[!-~]+", token):
+        raise ValueError("a token of printable characters, without spaces")
+    return token
 
 
 def _mistake(entry: Any) -> str:

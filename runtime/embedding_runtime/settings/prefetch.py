@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator, model_validator
 
-from embedding_runtime.settings.environment import HubSettings
+from embedding_runtime.settings.environment import HubSettings, checked_token
 from embedding_runtime.settings.models_file import MODEL_FILE, ModelEntry, read_models_file
 from embedding_runtime.settings.serve import ServeSettings
 
@@ -33,7 +33,23 @@ class PrefetchSettings(HubSettings):
     model_path: Path | None = Field(
         None,
         alias="MODEL_PATH",
-        description="the folder that it is in, instead of the hub; nothing is fetched then",
+        description="the folder that it is in, instead of the hub; nothing is fetched then but an archive "
+        "(`MODEL_URL`), whose unpacked folder it is then, or one in it",
+    )
+    model_url: str | None = Field(
+        None,
+        pattern=r"^https?://.+",
+        alias="MODEL_URL",
+        description="an archive (tar, tar.gz, zip) with it, unpacked to `$HF_HOME/archives/$MODEL_SHA256`",
+    )
+    model_sha256: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        alias="MODEL_SHA256",
+        description="the archive's SHA-256; goes with `MODEL_URL`",
+    )
+    model_url_token: SecretStr | None = Field(
+        None, alias="MODEL_URL_TOKEN", description="a bearer token, sent to the host of `MODEL_URL` only"
     )
     model_task: Literal["auto", "embed", "rerank"] = Field(
         "auto", alias="MODEL_TASK", description="fail where the model does another; `auto`: whichever it does"
@@ -62,6 +78,17 @@ class PrefetchSettings(HubSettings):
         alias="ORT_NUM_THREADS",
         description="threads of the probe; unset: the CPU limit",
     )
+
+    @field_validator("model_url_token", mode="before")
+    @classmethod
+    def _check_url_token(cls, value: object) -> object:
+        return checked_token(value)
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if (self.model_url is None) != (self.model_sha256 is None):
+            raise ValueError("MODEL_URL and MODEL_SHA256 go together: set both or none")
+        return self
 
     @classmethod
     def load(cls) -> Self:
