@@ -145,9 +145,11 @@ class Kubectl:
 def model(name: str, id: str, **spec: Any) -> Object:
     """Return an EmbeddingModel; further fields of its spec as keywords.
 
-    It asks for little CPU, since the nodes of a test cluster share one small machine.
+    It asks for little CPU, since the nodes of a test cluster share one small machine, and says how large its
+    claim is, since the Job that would find that out takes its time.
     """
     spec = {"resources": {"requests": {"cpu": "100m", "memory": "256Mi"}}, **spec}
+    spec["cache"] = {"size": "1Gi", **spec.get("cache", {})}
     return {
         "apiVersion": "inference.semantic-explorer.io/v1alpha1",
         "kind": "EmbeddingModel",

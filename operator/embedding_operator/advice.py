@@ -103,8 +103,9 @@ def _about_hub(em: EmbeddingModel, reason: str) -> str | None:
         case "DiskFull" if em.cache.existing:
             return f"Make claim {em.cache.existing} (spec.cache.claimName) larger, or name another one."
         case "DiskFull":
+            than = f" than {em.cache.size}" if em.cache.size else ""
             return (
-                f"Write a larger spec.cache.size than {em.cache.size}: it is tried again when the claim has "
+                f"Write a larger spec.cache.size{than}: it is tried again when the claim has "
                 f"grown. Where its storage class cannot grow claims, delete claim {naming.claim(em)} then."
             )
         case _:

@@ -39,11 +39,12 @@ class Gpu:
 class CacheSpec:
     """spec.cache: the claim that holds the model's files.
 
+    size is None where the spec does not say, until it has been worked out (sizing.with_size).
     volume_access is how the volume can be used: the spec's access mode, or what a claim that exists says of
     itself (volumes.as_it_is).
     """
 
-    size: str
+    size: str | None
     storage_class: str | None
     access_mode: str
     retention: str
@@ -196,7 +197,7 @@ def _gpu(gpu: Body | None) -> Gpu | None:
 
 def _cache(cache: Body) -> CacheSpec:
     return CacheSpec(
-        size=cache.get("size", "5Gi"),
+        size=cache.get("size"),
         storage_class=cache.get("storageClassName"),
         access_mode=cache.get("accessMode", "ReadWriteOnce"),
         retention=cache.get("retention", "Delete"),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from embedding_operator import advice, naming
+from embedding_operator import advice
 from embedding_operator.api import EmbeddingModel
 from embedding_operator.facts import Facts, Failure
 from embedding_operator.prefetch import (
@@ -17,6 +17,7 @@ from embedding_operator.prefetch import (
     Running,
     State,
 )
+from embedding_operator.sizing import Size
 
 FIRST_RETRY = timedelta(seconds=60)
 LONGEST_RETRY = timedelta(minutes=10)
@@ -39,7 +40,10 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class Cached:
-    """The Cached condition and status.cache. stuck: nothing will change by itself."""
+    """The Cached condition and status.cache. stuck: nothing will change by itself.
+
+    size is that of the resource's own claim, None where it has none or nobody knows yet.
+    """
 
     holds: bool
     reason: str
@@ -48,6 +52,7 @@ class Cached:
     bytes: int | None = None
     total: int | None = None
     stuck: bool = False
+    size: Size | None = None
 
 
 def retry_at(failed: Failed) -> datetime | None:
@@ -137,9 +142,9 @@ def _failed(em: EmbeddingModel, state: Failed, failure: Failure) -> Cached:
     due = retry_at(state)
     when = due.strftime("%H:%M:%S UTC") if due else ""
     if failure.permanent:
-        again = f"To try again without a change of the spec, delete Job {naming.job(em)}."
+        again = f"To try again without a change of the spec, delete Job {state.job}."
         if when:
-            again = f"It is tried again at {when}; to try at once, delete Job {naming.job(em)}."
+            again = f"It is tried again at {when}; to try at once, delete Job {state.job}."
         return Cached(False, failure.reason, f"{advice.words(em, failure)} {again}", "Failed", stuck=True)
     return Cached(
         False,

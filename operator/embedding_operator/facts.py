@@ -57,6 +57,14 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Resolution:
+    """What a revision means at its source: the commit, and the bytes to fetch, None where nobody says."""
+
+    commit: str
+    bytes: int | None
+
+
+@dataclass(frozen=True)
 class Request:
     """What a Job was asked for, and where it was to put it: completes a result to facts."""
 
@@ -92,11 +100,12 @@ def from_annotation(text: str | None) -> Facts | None:
         return None
 
 
-def from_result(text: str | None, request: Request) -> Facts | Failure | None:
+def from_result(text: str | None, request: Request) -> Facts | Resolution | Failure | None:
     """Returns what a termination message says, None where it is no result.
 
     The schema is the runtime's:
-    {"status":"ok","model","commit","fingerprint","task","dimensions","maxTokens", "bytes","precision"} or
+    {"status":"ok","model","commit","fingerprint","task","dimensions","maxTokens", "bytes","precision"},
+    {"status":"resolved","model","commit","bytes"} or
     {"status":"error","error":{"class","message","permanent","retryAfter"}}.
     """
     record = _record(text)
@@ -105,6 +114,8 @@ def from_result(text: str | None, request: Request) -> Facts | Failure | None:
     if record.get("status") == "error":
         return _failure(record.get("error"))
     commit, fingerprint, task = record.get("commit"), record.get("fingerprint"), record.get("task")
+    if record.get("status") == "resolved" and isinstance(commit, str) and commit:
+        return Resolution(commit, _integer(record.get("bytes")))
     if record.get("status") != "ok" or task not in ("embed", "rerank"):
         return None
     if not isinstance(commit, str) or not isinstance(fingerprint, str) or len(fingerprint) < 8:

@@ -35,7 +35,10 @@ PREVIOUS_ANNOTATION = f"{GROUP}/previous-failure"
 """On a Job that is made again after a failure that somebody has to mend: that failure, as JSON."""
 
 SIZE_ANNOTATION = f"{GROUP}/cache-size"
-"""On a Job: spec.cache.size when it was made, so that a larger one is known as a reason to try again."""
+"""On a Job: the claim's size when it was made, so that a larger one is known as a reason to try again."""
+
+SIZE_REASON_ANNOTATION = f"{GROUP}/size-reason"
+"""On a claim whose size the spec does not name: how it was worked out."""
 
 PAUSED_ANNOTATION = f"{GROUP}/paused"
 """On a resource, by its user: "true" stops every write of the operator but that of the status."""
@@ -153,6 +156,12 @@ def job(em: EmbeddingModel) -> str:
     """Returns the prefetch Job's name: one per claim, task and options; these share their download."""
     options = [em.source.options] if em.source.options else []
     return f"{em.name}-{_digest(*_source(em), *options)}-{em.source.task}"
+
+
+def sizing_job(em: EmbeddingModel) -> str:
+    """Returns the name of the Job that asks how large the model is, before there is a claim for it."""
+    parts = [em.source.id, em.source.revision, em.source.file or "", em.source.options]
+    return f"{em.name}-{_digest(*parts)}-size"
 
 
 def deployment(em: EmbeddingModel, fingerprint: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from embedding_operator import facts, pods
 from embedding_operator.api import Body
-from embedding_operator.facts import Facts, Failure, Request
+from embedding_operator.facts import Facts, Failure, Request, Resolution
 from embedding_operator.naming import (
     ATTEMPT_ANNOTATION,
     OPTIONS_ANNOTATION,
@@ -71,12 +71,20 @@ class Done:
 
 
 @dataclass(frozen=True)
+class Resolved:
+    """The Job that only asks has its answer."""
+
+    resolution: Resolution
+
+
+@dataclass(frozen=True)
 class Failed:
-    """The Job gave up at this time, as attempt number attempt (from 1)."""
+    """The Job of this name gave up at this time, as attempt number attempt (from 1)."""
 
     failure: Failure
     at: datetime
     attempt: int
+    job: str
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class Lost:
     """The Job completed and nobody knows with what result: it has to run again."""
 
 
-State = Missing | Pending | Running | Retrying | Done | Failed | Lost
+State = Missing | Pending | Running | Retrying | Done | Resolved | Failed | Lost
 
 
 def state(job: Body | None, pods_of_job: Sequence[Body]) -> State:
@@ -95,8 +103,11 @@ def state(job: Body | None, pods_of_job: Sequence[Body]) -> State:
     failed_at = _failed_at(job)
     if isinstance(result, Facts):
         return Done(result)
+    if isinstance(result, Resolution):
+        return Resolved(result)
     if failed_at is not None:
-        return Failed(result or _without_words(job, pods_of_job), failed_at, attempt(job))
+        failure = result or _without_words(job, pods_of_job)
+        return Failed(failure, failed_at, attempt(job), job["metadata"]["name"])
     if is_true(job, "Complete"):
         return Lost()
     # a pod counts as running for a moment after its container has ended

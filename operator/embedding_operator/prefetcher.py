@@ -11,7 +11,7 @@ from embedding_operator.api import Body, EmbeddingModel, Key
 from embedding_operator.errors import ApiError, ForbiddenError
 from embedding_operator.facts import Failure
 from embedding_operator.fields import parse_quantity
-from embedding_operator.line import WAITING, Line
+from embedding_operator.line import Line
 from embedding_operator.observed import JOB, Observed, annotation, is_true, timestamp
 from embedding_operator.pods import UNSCHEDULABLE
 from embedding_operator.ports import Cluster
@@ -66,7 +66,6 @@ class Prefetcher:
     def forget(self, key: Key) -> None:
         """Drops what is kept for a resource that is gone."""
         self._progress.pop(key, None)
-        self._line.leave(key)
 
     async def step(
         self, seen: Observed, state: State, writer: Writer, now: datetime, commit: str | None = None
@@ -75,14 +74,6 @@ class Prefetcher:
 
         commit is what this source was resolved to before, None where nobody knows.
         """
-        step = await self._step(seen, state, writer, now, commit)
-        if not isinstance(step.state, Pending) or step.state.reason != WAITING:
-            self._line.leave(seen.em.key)
-        return step
-
-    async def _step(
-        self, seen: Observed, state: State, writer: Writer, now: datetime, commit: str | None
-    ) -> Step:
         make = partial(self._make, seen.em, writer, now, commit)
         job = seen.jobs.get(naming.job(seen.em))
         if job is not None and "deletionTimestamp" in job["metadata"]:
@@ -93,14 +84,14 @@ class Prefetcher:
             return await make(job, attempt=1)
         if isinstance(state, Done):
             self.forget(seen.em.key)
-            await self._keep(seen, job, writer)
+            await self.keep(seen, job, writer)
             return Step(state)
         if isinstance(state, Failed):
             return await self._failed(seen, state, job, writer, now, make)
         if isinstance(state, Running):
-            return await self._follow(seen, state, job, now)
+            return await self.follow(seen, state, job, now)
         if isinstance(state, Pending) and state.reason == prefetch.STARTING:
-            return await self._look_closer(seen, state, job, now)
+            return await self.look_closer(seen, state, job, now)
         if isinstance(state, Pending) and state.reason == UNSCHEDULABLE and seen.em.gpu:
             return await self._reconsider(seen.em, state, job, make)
         return Step(state)
@@ -108,11 +99,7 @@ class Prefetcher:
     async def _failed(
         self, seen: Observed, state: Failed, job: Body, writer: Writer, now: datetime, make: _Make
     ) -> Step:
-        self.forget(seen.em.key)
-        await self._keep(seen, job, writer)
-        if state.failure.retry_after:
-            until = state.at + timedelta(seconds=state.failure.retry_after)
-            self._line.pause(seen.em.key, prefetch.hub(job), until)
+        await self.note(seen, state, job, writer)
         due = caching.retry_at(state)
         if due is None:
             return Step(state)
@@ -178,8 +165,8 @@ class Prefetcher:
             return await make(job, attempt=1)
         return Step(state, look_again=self._jitter(NODES_INTERVAL))
 
-    async def _look_closer(self, seen: Observed, state: Pending, job: Body, now: datetime) -> Step:
-        """A volume that cannot be mounted is told in events only, not by the pod."""
+    async def look_closer(self, seen: Observed, state: Pending, job: Body, now: datetime) -> Step:
+        """Returns why a Job's pod is not set up: a volume that cannot be mounted is told in events only."""
         pods_of_job = seen.pods_of(job)
         if not pods_of_job:
             return Step(state)
@@ -213,7 +200,8 @@ class Prefetcher:
             )
         return hosts, None
 
-    async def _follow(self, seen: Observed, state: Running, job: Body, now: datetime) -> Step:
+    async def follow(self, seen: Observed, state: Running, job: Body, now: datetime) -> Step:
+        """Returns how far a Job is by its log, which is read every few seconds at most."""
         pod, read_at, progress = self._progress.get(seen.em.key, ("", now, None))
         age = now - read_at
         if pod != state.pod or age >= PROGRESS_INTERVAL:
@@ -231,7 +219,16 @@ class Prefetcher:
         pause = PROGRESS_INTERVAL if progress else timedelta(seconds=2)
         return Step(state, progress, look_again=max(0.5, (pause - age).total_seconds()))
 
-    async def _keep(self, seen: Observed, job: Body, writer: Writer) -> None:
+    async def note(self, seen: Observed, state: Failed, job: Body, writer: Writer) -> None:
+        """Keeps what a Job failed of, and the pause that it was asked for."""
+        self.forget(seen.em.key)
+        await self.keep(seen, job, writer)
+        if state.failure.retry_after:
+            until = state.at + timedelta(seconds=state.failure.retry_after)
+            self._line.pause(seen.em.key, prefetch.hub(job), until)
+
+    async def keep(self, seen: Observed, job: Body, writer: Writer) -> None:
+        """Keeps the result of a Job that has ended on the Job itself: its pod may go."""
         result = prefetch.raw_result(job, seen.pods_of(job))
         if result is not None and prefetch.finished(job):
             await writer.record(job, naming.RESULT_ANNOTATION, result)
@@ -250,7 +247,7 @@ class Prefetcher:
         if isinstance(state, Failed) and state.failure.reason == "DiskFull" and _grown(seen.em, job, claim):
             return True
         wanted = cache.job(seen.em, self._runtime, commit=commit)
-        return _work(job) != _work(wanted) or _placed(job) != _placed(wanted)
+        return work(job) != work(wanted) or placed(job) != placed(wanted)
 
 
 def filled(seen: Observed, deployment: Body | None) -> bool:
@@ -267,7 +264,7 @@ def filled(seen: Observed, deployment: Body | None) -> bool:
 def _grown(em: EmbeddingModel, job: Body, claim: Body | None) -> bool:
     """Returns whether a larger size has been asked for since the Job was made, and the volume has it."""
     before = parse_quantity(annotation(job, naming.SIZE_ANNOTATION) or "")
-    wanted = parse_quantity(em.cache.size)
+    wanted = parse_quantity(em.cache.size or "")
     if claim is None or before is None or wanted is None or wanted <= before:
         return False
     has = parse_quantity(str(((claim.get("status") or {}).get("capacity") or {}).get("storage", "")))
@@ -284,11 +281,13 @@ def _template(job: Body) -> Body:
     return found
 
 
-def _placed(job: Body) -> str | None:
+def placed(job: Body) -> str | None:
+    """Returns the digest of the rules about where a Job may run."""
     return annotation(job, naming.PLACEMENT_ANNOTATION)
 
 
-def _work(job: Body) -> dict[str, Any]:
+def work(job: Body) -> dict[str, Any]:
+    """Returns what tells a Job from one that might come to another result."""
     container = _template(job)["containers"][0]
     return {
         "image": container["image"],

@@ -24,6 +24,7 @@ from embedding_operator import (
     prefetch,
     revisions,
     rollout,
+    sizing,
     status,
     survey,
     volumes,
@@ -41,6 +42,7 @@ from embedding_operator.errors import (
     RejectedError,
 )
 from embedding_operator.events import News, Standing
+from embedding_operator.filling import Filler
 from embedding_operator.inquiry import Inquiry
 from embedding_operator.line import Line
 from embedding_operator.observed import (
@@ -55,8 +57,7 @@ from embedding_operator.observed import (
 )
 from embedding_operator.ports import Cache, Cluster, Servers
 from embedding_operator.prefetch import Done
-from embedding_operator.prefetcher import Prefetcher, Step, filled
-from embedding_operator.resources import cache as builders
+from embedding_operator.prefetcher import Step, filled
 from embedding_operator.resources import options
 from embedding_operator.resources.deployment import deployment, strategy
 from embedding_operator.resources.disruption import budget
@@ -65,6 +66,7 @@ from embedding_operator.resources.revision import made_from, revision
 from embedding_operator.resources.service import service
 from embedding_operator.revisions import Version
 from embedding_operator.rollout import Plan
+from embedding_operator.sizing import Size
 from embedding_operator.status import Verdict
 from embedding_operator.survey import Survey
 from embedding_operator.writer import Writer
@@ -102,7 +104,7 @@ class Reconciler:
         self._runtime = runtime
         self._clock = clock
         self._jitter = jitter
-        self._prefetcher = Prefetcher(cluster, runtime, Line(cache.jobs, prefetches), jitter)
+        self._filler = Filler(cluster, runtime, Line(cache.jobs, prefetches), jitter)
         self._survey = Survey(cluster)
         self._inquiry = Inquiry(servers)
         self._announced: dict[Key, Standing] = {}
@@ -146,6 +148,8 @@ class Reconciler:
     async def _reconcile(self, seen: Observed) -> Outcome:
         now = self._clock()
         seen, ask_again = await self._inquiry.ask(await self._with_its_volume(seen), now)
+        size = sizing.size(seen)
+        seen = sizing.with_size(seen, size)
         em = seen.em
         writer = Writer(self._cluster, em)
         job = seen.jobs.get(naming.job(em))
@@ -153,18 +157,15 @@ class Reconciler:
         plan = rollout.plan(seen, state, now)
         counted = await self._survey.census(now) if course.wants_count(seen, plan) else None
         way = course.course(seen, plan, self._templates(em, plan), counted, now)
+        step = Step(state if size or em.existing_claim else sizing.asked(seen))
         if rollout.paused(em):
-            cached = self._cached(seen, Step(state), plan, "")
+            cached = self._cached(seen, size, step, plan, "")
             await self._report(seen, plan, way, cached, status.accepted(em), now)
             return Outcome(min(_until(now, ask_again), default=None))
-        step, accepted, note = Step(state), status.accepted(em), ""
+        accepted, note = status.accepted(em), ""
         look_again: list[float] = []
         try:
-            note = await self._apply_claim(seen, writer)
-            commit = plan.wanted.commit if plan.wanted and plan.wanted.job == naming.job(em) else None
-            if not em.suspended:
-                await self._apply_options(seen, options.fetching(em), writer)
-                step = await self._prefetcher.step(seen, state, writer, now, commit)
+            step, note = await self._filler.fill(seen, size, plan, state, writer, now)
             seen = await self._apply_sets(seen, plan, way, writer)
             await self._prune(seen, plan, way, writer)
         except LeftoverError as error:
@@ -176,7 +177,7 @@ class Reconciler:
         except (ForbiddenError, RejectedError) as error:
             accepted = Verdict(False, "Rejected", f"the API server refuses: {pods.clip(error.message)}")
             look_again.append(self._jitter(BLOCKED_SECONDS))
-        cached = self._cached(seen, step, plan, note)
+        cached = self._cached(seen, size, step, plan, note)
         await self._report(seen, plan, way, cached, accepted, now)
         if step.look_again is not None:
             look_again.append(step.look_again)
@@ -192,7 +193,7 @@ class Reconciler:
         claim = await self._cluster.get(CLAIM, seen.em.namespace, seen.em.existing_claim)
         return replace(seen, em=volumes.as_it_is(seen.em, claim))
 
-    def _cached(self, seen: Observed, step: Step, plan: Plan, note: str) -> Cached:
+    def _cached(self, seen: Observed, size: Size | None, step: Step, plan: Plan, note: str) -> Cached:
         known = plan.wanted
         if known is not None and not filled(
             seen, seen.deployments.get(naming.deployment(seen.em, known.fingerprint))
@@ -204,24 +205,8 @@ class Reconciler:
         cached = caching.cached(seen.em, state, step.progress, known, before)
         if seen.em.suspended and not cached.holds:
             cached = replace(cached, reason=status.SUSPENDED.reason, message=status.SUSPENDED.message)
-        return replace(cached, message=f"{cached.message}. {note}") if note else cached
-
-    async def _apply_claim(self, seen: Observed, writer: Writer) -> str:
-        """Applies the claim of the wanted source and returns what is to be said about it, mostly nothing."""
-        body = seen.claims.get(naming.claim(seen.em))
-        if body is None and seen.em.name not in seen.services:
-            await writer.check_free(SERVICE, seen.em.name)  # before anything is downloaded for it
-        if seen.em.existing_claim is not None:
-            return ""  # somebody else's; where it is missing, the scheduler says so
-        desired = builders.claim(seen.em, rollout.claim_size(body, seen.em))
-        try:
-            await writer.ensure(desired, body)
-        except (ForbiddenError, RejectedError) as error:
-            if body is None:
-                raise
-            # a class that cannot grow its claims is no reason to stop serving
-            return f"The claim keeps its size: {pods.clip(error.message)}"
-        return ""
+        words = f"{cached.message}. {note}" if note else cached.message
+        return replace(cached, message=words, size=size)
 
     async def _apply_options(self, seen: Observed, desired: dict[str, Any] | None, writer: Writer) -> None:
         if desired is not None:
@@ -315,7 +300,7 @@ class Reconciler:
 
     def _forget(self, key: Key) -> None:
         self._announced.pop(key, None)
-        self._prefetcher.forget(key)
+        self._filler.forget(key)
         self._inquiry.forget(key)
 
 

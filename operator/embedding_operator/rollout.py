@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from embedding_operator import facts as facts_of
-from embedding_operator import naming, pods, prefetch, revisions
+from embedding_operator import naming, pods, prefetch, revisions, sizing
 from embedding_operator.api import Body, EmbeddingModel
 from embedding_operator.facts import Facts
-from embedding_operator.fields import parse_quantity
 from embedding_operator.observed import (
     BUDGET,
     CLAIM,
@@ -152,15 +151,6 @@ def service_moves(service: Body | None, serving: Facts) -> bool:
     return service is not None and _selected(service) not in (None, naming.short(serving.fingerprint))
 
 
-def claim_size(claim: Body | None, em: EmbeddingModel) -> str:
-    """Returns the size to ask for: the spec's, or the claim's own where that is larger."""
-    if claim is None:
-        return em.cache.size
-    current = str(claim["spec"]["resources"]["requests"]["storage"])
-    wanted, have = parse_quantity(em.cache.size), parse_quantity(current)
-    return em.cache.size if wanted is not None and have is not None and wanted > have else current
-
-
 def _recorded(seen: Observed) -> dict[str, Facts]:
     """Returns what the Deployments say they serve, by fingerprint; the youngest last."""
     found: dict[str, Facts] = {}
@@ -260,7 +250,7 @@ def _settled(seen: Observed, serving: Facts | None) -> datetime | None:
 def _in_use(seen: Observed, sets: list[Facts]) -> tuple[set[str], set[str]]:
     """Returns the names of the Jobs and claims that something wanted or running still stands on."""
     standing = [*sets, *_recorded(seen).values()]
-    jobs = {naming.job(seen.em)} | {facts.job for facts in standing}
+    jobs = {naming.job(seen.em), *sizing.jobs(seen), *(facts.job for facts in standing)}
     claims = {naming.claim(seen.em)} | {facts.claim for facts in standing}
     good = [revisions.last_good(revisions.history(seen, name)) for name in seen.deployments]
     templates = [version.template for version in good if version is not None]

@@ -58,6 +58,11 @@ class Source:
     options: str
     pvc: ClaimSource | None
 
+    @property
+    def is_hub(self) -> bool:
+        """Whether a model hub, or a mirror of it, is asked for the files."""
+        return self.pvc is None
+
 
 def parse_source(model: _Body) -> Source:
     """Returns the typed view of spec.model, which the API server has validated; defaults are repeated."""

@@ -356,6 +356,8 @@ def _cache(cached: Cached) -> dict[str, Any]:
     if cached.bytes is not None and cached.total:
         found["total"] = cached.total
         found["percent"] = min(100, cached.bytes * 100 // cached.total)
+    if cached.size is not None:
+        found |= {"size": cached.size.quantity, "sizeReason": cached.size.reason}
     return found
 
 

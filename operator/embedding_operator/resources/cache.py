@@ -7,36 +7,33 @@ from embedding_operator import facts, naming
 from embedding_operator.api import EmbeddingModel
 from embedding_operator.facts import Failure
 from embedding_operator.resources import hub, options, pod, scheduling, sources
+from embedding_operator.resources.jobs import PREFETCH_RETRY_SECONDS, spec
 from embedding_operator.resources.meta import Runtime, metadata
-
-PERMANENT_FAILURE, TRANSIENT_FAILURE = 3, 4
-"""Exit codes of a prefetch that has told why (the runtime's contract): no retry can mend the first."""
-
-PREFETCH_RETRY_SECONDS = 300
-"""How long a prefetch tries again by itself before its pod counts as failed."""
+from embedding_operator.sizing import Size
 
 
-def claim(em: EmbeddingModel, size: str) -> dict[str, Any]:
+def claim(em: EmbeddingModel, size: Size) -> dict[str, Any]:
     """Returns the resource's own claim at this size."""
-    found = metadata(em, naming.claim(em), "cache")
-    spec: dict[str, Any] = {
+    notes = {naming.SIZE_REASON_ANNOTATION: size.reason} if size.measured else {}
+    found = metadata(em, naming.claim(em), "cache", annotations=notes)
+    asked: dict[str, Any] = {
         "accessModes": [em.cache.access_mode],
-        "resources": {"requests": {"storage": size}},
+        "resources": {"requests": {"storage": size.quantity}},
     }
     if em.cache.storage_class is not None:
-        spec["storageClassName"] = em.cache.storage_class
+        asked["storageClassName"] = em.cache.storage_class
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": _retained(found) if em.cache.retention == "Retain" else found,
-        "spec": spec,
+        "spec": asked,
     }
 
 
 def _retained(found: dict[str, Any]) -> dict[str, Any]:
     """Returns the metadata of a claim that stays when the resource goes."""
     kept = {name: value for name, value in found.items() if name != "ownerReferences"}
-    return kept | {"annotations": {naming.RETAINED_ANNOTATION: "true"}}
+    return kept | {"annotations": found.get("annotations", {}) | {naming.RETAINED_ANNOTATION: "true"}}
 
 
 def job(
@@ -107,37 +104,11 @@ def job(
             "prefetch",
             annotations={
                 naming.ATTEMPT_ANNOTATION: str(attempt),
-                naming.SIZE_ANNOTATION: em.cache.size,
-                naming.PLACEMENT_ANNOTATION: scheduling.digest(em),
+                **({naming.SIZE_ANNOTATION: em.cache.size} if em.cache.size else {}),
+                naming.PLACEMENT_ANNOTATION: scheduling.digest(em, naming.claim(em)),
             }
             | ({naming.OPTIONS_ANNOTATION: em.source.options} if em.source.options else {})
             | ({naming.PREVIOUS_ANNOTATION: facts.failure_text(before)} if before else {}),
         ),
-        "spec": {
-            "backoffLimit": 6,
-            "podFailurePolicy": {
-                "rules": [
-                    # whether and when to try again is then decided by what it told, such as a Retry-After
-                    {
-                        "action": "FailJob",
-                        "onExitCodes": {
-                            "containerName": naming.PREFETCH_CONTAINER,
-                            "operator": "In",
-                            "values": [PERMANENT_FAILURE, TRANSIENT_FAILURE],
-                        },
-                    },
-                    # an eviction or a drain is no failure of the prefetch
-                    {
-                        "action": "Ignore",
-                        "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
-                    },
-                ]
-            },
-            "template": {
-                "metadata": {
-                    "labels": naming.labels(em.name, "prefetch") | scheduling.labels(em, naming.claim(em))
-                },
-                "spec": template,
-            },
-        },
+        "spec": spec(naming.labels(em.name, "prefetch") | scheduling.labels(em, naming.claim(em)), template),
     }

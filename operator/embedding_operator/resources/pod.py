@@ -15,7 +15,7 @@ TERMINATION_LOG = "/dev/termination-log"
 def pod_spec(
     container: dict[str, Any],
     *,
-    claim: str,
+    claim: str | None,
     read_only: bool,
     scratch: str,
     grace_seconds: int,
@@ -23,13 +23,10 @@ def pod_spec(
 ) -> dict[str, Any]:
     """Returns a pod with one container, the claim at /models and an empty /tmp of at most scratch.
 
+    Without a claim there is nothing at /models.
     container comes without what is common; that is added here. foreign: the claim's content is not ours.
     """
-    volume: dict[str, Any] = {"claimName": claim}
-    if foreign:
-        # not only the mount: a volume for writing would get its files' group changed to fsGroup
-        volume["readOnly"] = True
-    return {
+    spec: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": grace_seconds,
@@ -52,17 +49,24 @@ def pod_spec(
                     "readOnlyRootFilesystem": True,
                     "capabilities": {"drop": ["ALL"]},
                 },
-                "volumeMounts": [
-                    {"name": "models", "mountPath": MODELS, "readOnly": read_only},
-                    {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a path in the container
-                ],
+                "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - a path in the container
             }
         ],
-        "volumes": [
-            {"name": "models", "persistentVolumeClaim": volume},
-            {"name": "tmp", "emptyDir": {"sizeLimit": scratch}},
-        ],
+        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": scratch}}],
     }
+    if claim is not None:
+        _mount_claim(spec, claim, read_only, foreign)
+    return spec
+
+
+def _mount_claim(spec: dict[str, Any], claim: str, read_only: bool, foreign: bool) -> None:
+    volume: dict[str, Any] = {"claimName": claim}
+    if foreign:
+        # not only the mount: a volume for writing would get its files' group changed to fsGroup
+        volume["readOnly"] = True
+    spec["volumes"].insert(0, {"name": "models", "persistentVolumeClaim": volume})
+    mounts = spec["containers"][0]["volumeMounts"]
+    mounts.insert(0, {"name": "models", "mountPath": MODELS, "readOnly": read_only})
 
 
 def mount(spec: dict[str, Any], *, name: str, path: str, source: dict[str, Any]) -> None:

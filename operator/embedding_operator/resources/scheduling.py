@@ -14,11 +14,11 @@ from embedding_operator.api import Body, EmbeddingModel
 HOSTNAME = "kubernetes.io/hostname"
 
 
-def placement(em: EmbeddingModel, claim: str, hosts: Sequence[str] | None = None) -> dict[str, Any]:
+def placement(em: EmbeddingModel, claim: str | None, hosts: Sequence[str] | None = None) -> dict[str, Any]:
     """Returns the fields of a pod's spec that say where it may run, and with what its image is pulled.
 
-    claim is what it mounts. hosts are the nodes (kubernetes.io/hostname) that it has to run on beside what
-    the spec says, None any.
+    claim is what it mounts, None for nothing. hosts are the nodes (kubernetes.io/hostname) that it has to run
+    on beside what the spec says, None any.
     """
     given = em.scheduling
     found: dict[str, Any] = {
@@ -30,16 +30,14 @@ def placement(em: EmbeddingModel, claim: str, hosts: Sequence[str] | None = None
     }
     if hosts is not None:
         found["affinity"] = _on(hosts, found["affinity"])
-    if volumes.is_held_together(em):
+    if claim is not None and volumes.is_held_together(em):
         found["affinity"] = _beside(claim, found["affinity"])
     return {name: value for name, value in found.items() if value}
 
 
-def digest(em: EmbeddingModel) -> str:
+def digest(em: EmbeddingModel, claim: str | None) -> str:
     """Returns 8 hex digits that tell one placement by the spec from another."""
-    return hashlib.sha256(json.dumps(placement(em, naming.claim(em)), sort_keys=True).encode()).hexdigest()[
-        :8
-    ]
+    return hashlib.sha256(json.dumps(placement(em, claim), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def labels(em: EmbeddingModel, claim: str) -> dict[str, str]:

@@ -1,11 +1,13 @@
 """Objects that the tests are about: a resource, a prefetch's result, and what controllers write."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 from embedding_operator import api, naming
 from embedding_operator.api import EmbeddingModel
 from embedding_operator.facts import Facts
+from embedding_operator.resources import resolve
 from embedding_operator.resources.meta import Runtime
 
 RUNTIME = Runtime("embedding-runtime:0.1.0", "IfNotPresent", "http://hub.example", "info", "json")
@@ -80,12 +82,33 @@ def ok(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def resolved(**changes: Any) -> dict[str, Any]:
+    """The termination message of a Job that only asked."""
+    found = {
+        "status": "resolved",
+        "model": "sentence-transformers/all-MiniLM-L6-v2",
+        "commit": COMMIT,
+        "bytes": 90_900_000,
+    }
+    return found | changes
+
+
 def error(kind: str, message: str, *, permanent: bool, retry_after: float | None = None) -> dict[str, Any]:
     """The termination message of a prefetch that failed."""
     return {
         "status": "error",
         "error": {"class": kind, "message": message, "permanent": permanent, "retryAfter": retry_after},
     }
+
+
+def ended_job(em: EmbeddingModel, name: str, result: dict[str, Any]) -> dict[str, Any]:
+    """A Job that only asked, and has ended with this result."""
+    body = resolve.job(em, RUNTIME, name)
+    body["metadata"] |= {"uid": name, "creationTimestamp": "2026-01-01T12:00:00Z"}
+    body["metadata"]["annotations"][naming.RESULT_ANNOTATION] = json.dumps(result)
+    kind = "Failed" if result["status"] == "error" else "Complete"
+    found = {"type": kind, "status": "True", "lastTransitionTime": "2026-01-01T12:00:10Z"}
+    return body | {"status": {"conditions": [found]}}
 
 
 def pod(name: str, **status: Any) -> dict[str, Any]:

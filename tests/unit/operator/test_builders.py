@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 import yaml
 
-from embedding_operator import naming, prefetch
+from embedding_operator import facts, naming, prefetch
 from embedding_operator.api import EmbeddingModel
-from embedding_operator.resources import cache, options
+from embedding_operator.resources import cache, options, resolve
 from embedding_operator.resources.deployment import deployment
 from embedding_operator.resources.disruption import budget
 from embedding_operator.resources.revision import revision
 from embedding_operator.resources.service import service
 from embedding_operator.revisions import Failure, Version
+from embedding_operator.sizing import Size
 from embedding_runtime.settings.models_file import read_models_file
 from tests.unit.operator import samples
 
@@ -102,11 +103,23 @@ TEMPLATE = {
     "spec": {"containers": [{"name": "server", "image": "mine:1"}]},
 }
 
+FIVE = Size("5Gi", "spec.cache.size")
+DENIED = facts.Failure("AccessDenied", "401", permanent=True)
+
 OBJECTS: dict[str, Any] = {
-    "claim": cache.claim(CPU, "5Gi"),
-    "claim-class": cache.claim(GPU, "20Gi"),
-    "claim-retained": cache.claim(samples.model("kept", cache={"retention": "Retain"}), "5Gi"),
+    "claim": cache.claim(CPU, FIVE),
+    "claim-class": cache.claim(GPU, Size("20Gi", "spec.cache.size")),
+    "claim-retained": cache.claim(samples.model("kept", cache={"retention": "Retain"}), FIVE),
+    "claim-measured": cache.claim(
+        samples.model("kept", cache={"size": None, "retention": "Retain"}),
+        Size("2Gi", "the files' 1000.0 MB and half as much again, in whole Gi", measured=True),
+    ),
     "job": cache.job(CPU, samples.RUNTIME),
+    "job-resolve": resolve.job(HUB, samples.RUNTIME, naming.sizing_job(HUB)),
+    "job-resolve-placed": resolve.job(
+        PLACED, samples.RUNTIME, naming.sizing_job(PLACED), attempt=2, before=DENIED
+    ),
+    "job-resolve-shaped": resolve.job(SHAPED, samples.RUNTIME, naming.sizing_job(SHAPED)),
     "job-gpu": cache.job(GPU, samples.RUNTIME, attempt=3, hosts=["b", "a"]),
     "job-hub": cache.job(HUB, samples.RUNTIME),
     "deployment": deployment(CPU, samples.facts(CPU), samples.RUNTIME),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from embedding_operator import caching, naming
+from embedding_operator import caching
 from embedding_operator.facts import Failure
 from embedding_operator.prefetch import (
     Done,
@@ -43,10 +43,10 @@ DENIED = Failure("AccessDenied", "401 for a/b", permanent=True)
         (Running("p"), Progress("inspecting", 9, 9, ""), False, "Inspecting", "Inspecting", "inspecting"),
         (Retrying(GONE), None, False, "HubUnreachable", "Waiting", "tried again"),
         (
-            Failed(GONE, AT, 2), None,
+            Failed(GONE, AT, 2, "the-job"), None,
             False, "HubUnreachable", "Waiting", "Attempt 2 gave up; the next one starts at 12:02:00 UTC",
         ),
-        (Failed(DENIED, AT, 1), None, False, "AccessDenied", "Failed", f"delete Job {naming.job(EM)}"),
+        (Failed(DENIED, AT, 1, "the-job"), None, False, "AccessDenied", "Failed", "delete Job the-job"),
         (Done(FACTS), None, True, "Cached", "Cached", "is commit cccccccccccc, 90.9 MB, in claim minilm-"),
     ],
 )  # fmt: skip
@@ -64,8 +64,8 @@ def test_every_state_has_its_reason_and_words(
         (Missing(), "Checking"),
         (Running("p"), "Checking"),
         (Pending("Unschedulable", "no node"), "Checking"),
-        (Failed(GONE, AT, 1), "CheckFailed"),
-        (Failed(DENIED, AT, 1), "CheckFailed"),
+        (Failed(GONE, AT, 1, "the-job"), "CheckFailed"),
+        (Failed(DENIED, AT, 1, "the-job"), "CheckFailed"),
     ],
 )
 def test_a_source_that_is_being_served_stays_cached_whatever_becomes_of_its_job(
@@ -103,7 +103,7 @@ PROXIED = {
 def test_every_class_of_failure_is_told_in_terms_of_the_spec(
     model: dict[str, Any], reason: str, told: str, words: str
 ) -> None:
-    failed = Failed(Failure(reason, told, permanent=True), AT, 1)
+    failed = Failed(Failure(reason, told, permanent=True), AT, 1, "the-job")
     found = caching.cached(samples.model(model=model), failed, None, None)
     assert found.reason == reason
     assert told.split(";")[0] in found.message
@@ -151,8 +151,8 @@ def test_what_the_spec_names_and_nobody_made_is_told_by_its_name(
 
 @pytest.mark.parametrize("failure", [DENIED, Failure("DiskFull", "no space", permanent=True)])
 def test_only_a_permanent_failure_is_stuck(failure: Failure) -> None:
-    assert caching.cached(EM, Failed(failure, AT, 1), None, None).stuck
-    assert not caching.cached(EM, Failed(GONE, AT, 1), None, None).stuck
+    assert caching.cached(EM, Failed(failure, AT, 1, "the-job"), None, None).stuck
+    assert not caching.cached(EM, Failed(GONE, AT, 1, "the-job"), None, None).stuck
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_only_a_permanent_failure_is_stuck(failure: Failure) -> None:
 def test_pauses_grow_to_ten_minutes_or_to_what_the_hub_asks(
     attempt: int, asked: float | None, seconds: int
 ) -> None:
-    failed = Failed(Failure("RateLimited", "429", permanent=False, retry_after=asked), AT, attempt)
+    failed = Failed(Failure("RateLimited", "429", permanent=False, retry_after=asked), AT, attempt, "the-job")
     assert caching.retry_at(failed) == AT + timedelta(seconds=seconds)
 
 

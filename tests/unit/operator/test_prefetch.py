@@ -8,8 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedding_operator import facts, naming, prefetch
-from embedding_operator.facts import Facts, Failure
-from embedding_operator.prefetch import Done, Failed, Lost, Missing, Pending, Retrying, Running, State
+from embedding_operator.facts import Facts, Failure, Resolution
+from embedding_operator.prefetch import (
+    Done,
+    Failed,
+    Lost,
+    Missing,
+    Pending,
+    Resolved,
+    Retrying,
+    Running,
+    State,
+)
 from embedding_operator.resources import cache
 from tests.unit.operator import samples
 
@@ -60,6 +70,7 @@ TRANSIENT = samples.error("HubUnreachable", "no route", permanent=False)
             Done,
             id="pod gone, result kept",
         ),
+        pytest.param(job("Complete"), [ended(samples.resolved())], Resolved, id="asked and answered"),
         pytest.param(job("Complete"), [], Lost, id="pod gone, result lost"),
         pytest.param(job("Complete"), [ended("not json")], Lost, id="unreadable result"),
         pytest.param(job(), [ended(TRANSIENT, 4)], Retrying, id="between two attempts"),
@@ -148,7 +159,7 @@ json_values = st.recursive(
     lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=5), below, max_size=3),
 )
 results = st.fixed_dictionaries(
-    {"status": st.sampled_from(["ok", "error", "?"]) | json_values},
+    {"status": st.sampled_from(["ok", "error", "resolved", "?"]) | json_values},
     optional=dict.fromkeys(
         ("model", "commit", "fingerprint", "task", "dimensions", "maxTokens", "bytes", "error"), json_values
     ),
@@ -159,7 +170,7 @@ results = st.fixed_dictionaries(
 def test_no_result_breaks_the_operator(text: str) -> None:
     request = facts.Request("m", None, "c", "j")
     found = facts.from_result(text, request)
-    assert found is None or isinstance(found, Facts | Failure)
+    assert found is None or isinstance(found, Facts | Failure | Resolution)
     facts.from_annotation(text)
     prefetch.progress(text)
     prefetch.pause(text)

@@ -151,7 +151,8 @@ def test_progress_is_read_every_five_seconds_at_most() -> None:
     assert world.reconcile().look_again == 5
     assert world.condition("Cached")[:2] == ("False", "Downloading")
     assert world.em["status"]["cache"] | {"message": ""} == {
-        "phase": "Downloading", "bytes": 45450000, "total": 90900000, "percent": 50, "message": ""
+        "phase": "Downloading", "bytes": 45450000, "total": 90900000, "percent": 50, "message": "",
+        "size": "5Gi", "sizeReason": "spec.cache.size",
     }  # fmt: skip
     world.clock.advance(3)
     assert world.reconcile().look_again == 2

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from embedding_operator import prefetch
-from embedding_operator.resources import cache, options
+from embedding_operator.resources import cache, options, resolve
 from embedding_operator.resources.deployment import deployment
 from embedding_runtime.prefetch.job import asked
 from embedding_runtime.service.configured import configured
@@ -77,6 +77,18 @@ def test_a_folder_is_the_same_for_job_and_pods(monkeypatch: pytest.MonkeyPatch, 
     assert (served.name, served.folder) == (fetched.name, fetched.folder) == (em.source.id, served.folder)
     assert str(served.folder) == "/models/minilm"
     assert served.fingerprint == samples.FINGERPRINT
+
+
+def test_the_job_that_asks_asks_for_what_is_fetched_then(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = []
+    for job in (resolve.job(EM, samples.RUNTIME, "size"), cache.job(EM, samples.RUNTIME)):
+        with monkeypatch.context() as patched:
+            names = hand_over(job, options.fetching(EM), patched, tmp_path)
+            assert names - known(PrefetchSettings) == {"TMPDIR"}
+            found.append(asked(PrefetchSettings.load()))
+    assert found[0] == found[1]
 
 
 def test_the_job_reads_the_model_as_the_pods_will_serve_it(

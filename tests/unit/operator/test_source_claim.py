@@ -70,7 +70,7 @@ def test_the_job_says_where_the_pods_find_it() -> None:
     ],
 )
 def test_a_failure_is_told_in_terms_of_the_claim(reason: str, words: str) -> None:
-    failed = Failed(Failure(reason, "it is so", permanent=True), samples.AT, 1)
+    failed = Failed(Failure(reason, "it is so", permanent=True), samples.AT, 1, "the-job")
     found = caching.cached(EM, failed, None, None)
     assert (found.holds, found.reason) == (False, reason)
     assert words in found.message

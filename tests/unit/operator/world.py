@@ -70,9 +70,11 @@ class World:
     def job(self) -> dict[str, Any]:
         return self.cluster.find("Job", naming.job(api.parse(self.em)))
 
-    def job_pod(self, suffix: str = "0", **pod_status: Any) -> dict[str, Any]:
-        """The job controller makes a pod; kubelet gives it this status."""
-        job = self.job()
+    def job_pod(
+        self, suffix: str = "0", job: dict[str, Any] | None = None, **pod_status: Any
+    ) -> dict[str, Any]:
+        """The job controller makes a pod of this Job, or the prefetch's; kubelet gives it this status."""
+        job = job or self.job()
         labels = job["spec"]["template"]["metadata"]["labels"]
         owner = {
             "kind": "Job",
@@ -84,15 +86,24 @@ class World:
         pod["metadata"] |= {"labels": labels, "ownerReferences": [owner]}
         return self.cluster.put(pod)
 
-    def end_job(self, result: dict[str, Any] | None, *, well: bool, suffix: str = "0") -> None:
-        """The Job's pod ends with this termination message, and the Job with it."""
+    def end_job(
+        self,
+        result: dict[str, Any] | None,
+        *,
+        well: bool,
+        suffix: str = "0",
+        job: dict[str, Any] | None = None,
+    ) -> None:
+        """The pod of this Job, or the prefetch's, ends with this termination message, and the Job with it."""
+        job = job or self.job()
         terminated = {"exitCode": 0 if well else 3, "message": json.dumps(result) if result else ""}
         self.job_pod(
             suffix,
+            job,
             phase="Succeeded" if well else "Failed",
             containerStatuses=samples.container_status(naming.PREFETCH_CONTAINER, {"terminated": terminated}),
         )
-        self.job()["status"] = {
+        job["status"] = {
             "conditions": [
                 {
                     "type": "Complete" if well else "Failed",

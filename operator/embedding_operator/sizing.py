@@ -1,0 +1,88 @@
+"""How large the resource's own claim is, and why: pure decisions.
+
+Where spec.cache.size is absent the size follows from what is to be fetched, which a Job asks the hub for
+first (resolver). A claim that is there keeps its size, and nobody is asked again.
+"""
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from embedding_operator import naming, prefetch
+from embedding_operator.api import Body
+from embedding_operator.facts import Resolution
+from embedding_operator.fields import parse_quantity
+from embedding_operator.observed import Observed, annotation
+from embedding_operator.prefetch import Resolved, State
+
+GIB = 1 << 30
+ROOM = Fraction(3, 2)
+"""Claim over files: what the file system keeps for itself (ext4: 1.6 % of inodes, 5 % for root) and what is
+prepared from the files, which is smaller than they are."""
+
+DEFAULT = "5Gi"
+"""Where nobody says how large the files are."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """A claim's size as a quantity, and where it comes from. measured: not from the spec."""
+
+    quantity: str
+    reason: str
+    measured: bool = False
+
+
+def asked(seen: Observed) -> State:
+    """Returns where the Job stands that asks how large the model is."""
+    job = seen.jobs.get(naming.sizing_job(seen.em))
+    return prefetch.state(job, seen.pods_of(job) if job else ())
+
+
+def jobs(seen: Observed) -> set[str]:
+    """Returns the names of the Jobs that the size of a claim stands on which is not there yet."""
+    return set() if naming.claim(seen.em) in seen.claims else {naming.sizing_job(seen.em)}
+
+
+def size(seen: Observed) -> Size | None:
+    """Returns the size that the resource's own claim is to have.
+
+    None while the hub has to be asked, and where the claim is somebody else's.
+    """
+    if seen.em.existing_claim is not None:
+        return None
+    given, claim = seen.em.cache.size, seen.claims.get(naming.claim(seen.em))
+    if claim is not None:
+        return _of_claim(claim, given)
+    if given is not None:
+        return Size(given, "spec.cache.size")
+    if not seen.em.source.is_hub:
+        return Size(DEFAULT, "the default, since nobody says how large the files are", measured=True)
+    state = asked(seen)
+    return _of_files(state.resolution) if isinstance(state, Resolved) else None
+
+
+def with_size(seen: Observed, size: Size | None) -> Observed:
+    """Returns the view with this size in the place of the spec's."""
+    if size is None:
+        return seen
+    return replace(seen, em=replace(seen.em, cache=replace(seen.em.cache, size=size.quantity)))
+
+
+def _of_claim(claim: Body, given: str | None) -> Size:
+    current = str(claim["spec"]["resources"]["requests"]["storage"])
+    if given is None:
+        kept = annotation(claim, naming.SIZE_REASON_ANNOTATION)
+        return Size(current, kept or "the claim's own; spec.cache.size says none", measured=bool(kept))
+    wanted, have = parse_quantity(given), parse_quantity(current)
+    if wanted is not None and have is not None and wanted > have:
+        return Size(given, "spec.cache.size")
+    smaller = wanted != have
+    return Size(current, "the claim's own: it is not made smaller" if smaller else "spec.cache.size")
+
+
+def _of_files(resolution: Resolution) -> Size:
+    if resolution.bytes is None:
+        return Size(DEFAULT, "the default, since the hub does not say how large the files are", measured=True)
+    count = max(1, -(-resolution.bytes * ROOM // GIB))
+    megabytes = f"{resolution.bytes / 1e6:.1f} MB"
+    return Size(f"{count}Gi", f"the files' {megabytes} and half as much again, in whole Gi", measured=True)
