@@ -1,8 +1,11 @@
 """What to do about a prefetch that failed or cannot start, in terms of the spec. Pure."""
 
+from dataclasses import replace
+
 from embedding_operator import naming, pods
 from embedding_operator.api import EmbeddingModel
 from embedding_operator.facts import Failure
+from embedding_operator.pods import Problem
 from embedding_operator.prefetch import UNMOUNTED
 
 HUB = "spec.model.source.hub"
@@ -39,6 +42,12 @@ def pending(em: EmbeddingModel, reason: str, message: str) -> tuple[str, str]:
         what = f"claim {existing}, which {field} names"
         return "MissingClaim", f"the Job waits for {what}, in namespace {em.namespace}: {message}"
     return reason, message
+
+
+def own(em: EmbeddingModel, problem: Problem) -> Problem:
+    """Returns the problem of a pod with what to do, where it fetches for itself and that has failed."""
+    found = of(em, problem.reason) if em.cache.per_replica else None
+    return replace(problem, message=f"{fact(problem.message)}. {found}") if found else problem
 
 
 def fact(message: str) -> str:
@@ -95,11 +104,19 @@ def _about_hub(em: EmbeddingModel, reason: str) -> str | None:
             return f"{_way(em)}; the network policies of namespace {em.namespace} must let the Job's pod out."
         case "UnsupportedModel":
             return "Choose a repository with ONNX weights, or name the file in spec.model.file."
+        case "CacheUnwritable" if em.cache.per_replica:
+            return (
+                "Name a class in spec.cache.storageClassName that honours fsGroup, or none for a place on "
+                "the node's disk."
+            )
         case "CacheUnwritable":
             return (
                 f"Give claim {naming.claim(em)} a volume that the pods' group, 65532, can write: one whose "
                 "storage class honours fsGroup, or whose folder belongs to that group."
             )
+        case "DiskFull" if em.cache.per_replica:
+            limit = f"Write a larger spec.cache.size than {em.cache.size}" if em.cache.size else "Make room"
+            return f"{limit}; the volumes of the Job and of the pods are on the disks of their nodes."
         case "DiskFull" if em.cache.existing:
             return f"Make claim {em.cache.existing} (spec.cache.claimName) larger, or name another one."
         case "DiskFull":

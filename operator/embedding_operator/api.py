@@ -37,11 +37,12 @@ class Gpu:
 
 @dataclass(frozen=True)
 class CacheSpec:
-    """spec.cache: the claim that holds the model's files.
+    """spec.cache: where the model's files are kept.
 
-    size is None where the spec does not say, until it has been worked out (sizing.with_size).
-    volume_access is how the volume can be used: the spec's access mode, or what a claim that exists says of
-    itself (volumes.as_it_is).
+    size is None where the spec does not say, until it has been worked out (sizing.with_size). per_replica: in
+    a volume of each pod's own, rather than in a claim that all of them mount. volume_access is how the
+    claim's volume can be used: the spec's access mode, or what a claim that exists says of itself
+    (volumes.as_it_is).
     """
 
     size: str | None
@@ -50,6 +51,7 @@ class CacheSpec:
     retention: str
     existing: str | None
     volume_access: str
+    per_replica: bool
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,11 @@ class EmbeddingModel:
         return self.source.pvc.claim if self.source.pvc else self.cache.existing
 
     @property
+    def makes_claim(self) -> bool:
+        """Whether the operator makes a claim for the model's files."""
+        return self.existing_claim is None and not self.cache.per_replica
+
+    @property
     def provider(self) -> str:
         """What computes: cpu or cuda."""
         return "cuda" if self.gpu else "cpu"
@@ -203,6 +210,7 @@ def _cache(cache: Body) -> CacheSpec:
         retention=cache.get("retention", "Delete"),
         existing=cache.get("claimName"),
         volume_access=cache.get("accessMode", "ReadWriteOnce"),
+        per_replica=cache.get("mode") == "PerReplica",
     )
 
 

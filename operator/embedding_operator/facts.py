@@ -17,9 +17,10 @@ class Facts:
     """What is in a claim and how it has to be served.
 
     file is the file that the spec asked for, None where the runtime chose. claim and job name where it lies
-    and which Job read it. options are those of spec.model (source.Source) that it was read with. folder is
-    where it lies in a container that mounts the claim, None for the layout of the hub's clients. foreign: the
-    claim is somebody else's content, which nobody of ours may write to.
+    and which Job read it; claim is empty where every pod fetches it for itself. options are those of
+    spec.model (source.Source) that it was read with. folder is where it lies in a container that mounts the
+    claim, None for the layout of the hub's clients. foreign: the claim is somebody else's content, which
+    nobody of ours may write to.
     """
 
     model: str
@@ -89,6 +90,12 @@ def failure_from(text: str | None) -> Failure | None:
         return Failure(**record) if record else None
     except TypeError:
         return None
+
+
+def told_failure(text: str | None) -> Failure | None:
+    """Returns the failure that a termination message tells, None where it tells none."""
+    record = _record(text)
+    return _failure(record.get("error")) if record and record.get("status") == "error" else None
 
 
 def from_annotation(text: str | None) -> Facts | None:

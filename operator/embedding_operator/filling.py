@@ -55,7 +55,7 @@ class Filler:
         if naming.claim(em) not in seen.claims and em.name not in seen.services:
             await writer.check_free(SERVICE, em.name)  # before anything is downloaded for it
         note = ""
-        if em.existing_claim is None:  # else somebody's; where it is missing, the scheduler says so
+        if em.makes_claim:  # else there is none, or somebody's; the scheduler says where that is missing
             if size is None:
                 return await self._ask(seen, writer, now), ""
             note = await self._apply_claim(seen, size, writer)

@@ -72,6 +72,10 @@ CERTIFICATES_VOLUME = "hub-certificates"
 
 CONTAINER = "server"
 PREFETCH_CONTAINER = "prefetch"
+FETCH_CONTAINER = "fetch"
+"""The init container of pods that fetch the model for themselves."""
+
+MODELS_VOLUME = "models"
 
 METRICS_PORT = 9090
 """A port of the server's own for /metrics and /health, so that neither needs an API key."""
@@ -114,10 +118,14 @@ def short(fingerprint: str) -> str:
 def claim(em: EmbeddingModel) -> str:
     """Returns the claim's name: the spec's, else one per source and revision, and per place of the claim.
 
+    Empty where pods have volumes of their own.
+
     What cannot be changed on a claim (class, access mode) and what decides where it is bound (the nodes
     with the GPU, or with certain labels) is part of the hash, so that a change means a new claim beside the
     one in use.
     """
+    if em.cache.per_replica:
+        return ""
     return em.existing_claim or f"{em.name}-{_digest(*_source(em))}"
 
 
@@ -127,10 +135,11 @@ def claim_label(claim: str) -> str:
 
 
 def _source(em: EmbeddingModel) -> list[str]:
+    files = [em.source.id, em.source.revision, em.source.file or ""]
+    if em.cache.per_replica:
+        return [*files, "per-replica"]
     return [
-        em.source.id,
-        em.source.revision,
-        em.source.file or "",
+        *files,
         em.cache.storage_class or "",
         em.cache.access_mode,
         em.gpu.resource_name if em.gpu else "",

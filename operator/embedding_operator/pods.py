@@ -9,14 +9,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from embedding_operator import readiness
+from embedding_operator import facts, readiness
 from embedding_operator.api import Body
-from embedding_operator.naming import METRICS_PORT
+from embedding_operator.naming import FETCH_CONTAINER, METRICS_PORT
 from embedding_operator.observed import condition, is_true
 from embedding_operator.readiness import Heard, Report, Silence, Told
 
 UNSCHEDULABLE, STARTING, NOT_READY = "Unschedulable", "Starting", "NotReady"
-LOADING, DRAINING = "Loading", "Draining"
+FETCHING, LOADING, DRAINING = "Fetching", "Loading", "Draining"
+EVICTED = "Evicted"
 ROOT_CAUSE = 50
 """Rank from which a pod's problem is a root cause, and not just start-up."""
 IMAGE_REASONS = frozenset({
@@ -67,10 +68,11 @@ def diagnosis(pod: Body, container: str, told: Told | None = None) -> Problem | 
         words = clip((condition(pod, "PodScheduled") or {}).get("message") or "the scheduler gives no reason")
         return Problem(UNSCHEDULABLE, f"cannot be scheduled: {words}", 50)
     state = _container(status, container)
+    if status.get("phase") == "Failed" and (state is None or status.get("reason") == EVICTED):
+        return Problem(str(status.get("reason") or "Failed"), clip(status.get("message") or "it failed"), 60)
+    if (problem := _before(pod)) is not None:
+        return problem
     if state is None:
-        reason, message = status.get("reason"), status.get("message")
-        if status.get("phase") == "Failed":
-            return Problem(str(reason or "Failed"), clip(message or "the pod failed"), 60)
         return Problem(STARTING, "the pod is being set up on its node", 10)
     return _waiting(state) or _ended(state, container) or _running(state, told)
 
@@ -100,6 +102,39 @@ def clip(text: object) -> str:
     if len(line) <= _TEXT_LIMIT:
         return line
     return f"{line[: _TEXT_LIMIT // 3]} … {line[-_TEXT_LIMIT * 2 // 3 :]}"
+
+
+def _before(pod: Body) -> Problem | None:
+    """Returns what keeps a pod's init containers from being done, None where they are, or are not begun."""
+    status = pod.get("status") or {}
+    if is_true(pod, "Initialized"):
+        return None
+    beside = {
+        item["name"]
+        for item in pod["spec"].get("initContainers") or ()
+        if item.get("restartPolicy") == "Always"
+    }
+    for state in status.get("initContainerStatuses") or ():
+        now, name = state.get("state") or {}, state.get("name", "")
+        if (now.get("terminated") or {}).get("exitCode") == 0 or (name in beside and state.get("started")):
+            continue
+        return _waiting(state) or _told(state) or _ended(state, name) or _first(state, name)
+    return None
+
+
+def _told(state: Mapping[str, Any]) -> Problem | None:
+    """Returns the failure that a container has told in the words of a prefetch's result."""
+    ended = _end(state)
+    failure = facts.told_failure((ended or {}).get("message"))
+    return Problem(failure.reason, clip(failure.message), 60) if failure else None
+
+
+def _first(state: Mapping[str, Any], name: str) -> Problem:
+    if "running" not in (state.get("state") or {}):
+        return Problem(STARTING, "the container is being created", 10)
+    if name == FETCH_CONTAINER:
+        return Problem(FETCHING, "the pod fetches the model into a volume of its own", 18)
+    return Problem(STARTING, f"container {name} runs, which comes before the server", 15)
 
 
 def _container(status: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
@@ -137,9 +172,8 @@ def _pull(reason: str, message: str) -> str:
 
 def _ended(state: Mapping[str, Any], container: str) -> Problem | None:
     """Reads the last end of a container that is down, or that came back and is not ready yet."""
-    now, before = state.get("state") or {}, state.get("lastState") or {}
-    ended = now.get("terminated") or before.get("terminated")
-    if not ended or (ended.get("exitCode") == 0 and not now.get("terminated")):
+    ended = _end(state)
+    if ended is None:
         return None
     words = clip(ended.get("message") or "")
     tail = f": {words}" if words else ""
@@ -149,6 +183,15 @@ def _ended(state: Mapping[str, Any], container: str) -> Problem | None:
         )
     how = f"exit code {ended.get('exitCode')}"
     return Problem("CrashLoopBackOff", f"container {container} ended with {how}{tail}", 60)
+
+
+def _end(state: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Returns how a container that is down has ended, or one that came back; None where nothing was wrong."""
+    now, before = state.get("state") or {}, state.get("lastState") or {}
+    ended: Mapping[str, Any] | None = now.get("terminated") or before.get("terminated")
+    if not ended or (ended.get("exitCode") == 0 and not now.get("terminated")):
+        return None
+    return ended
 
 
 def _running(state: Mapping[str, Any], told: Told | None) -> Problem:

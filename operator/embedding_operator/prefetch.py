@@ -16,12 +16,16 @@ from embedding_operator.api import Body
 from embedding_operator.facts import Facts, Failure, Request, Resolution
 from embedding_operator.naming import (
     ATTEMPT_ANNOTATION,
+    MODELS_VOLUME,
     OPTIONS_ANNOTATION,
     PREFETCH_CONTAINER,
     PREVIOUS_ANNOTATION,
     RESULT_ANNOTATION,
 )
 from embedding_operator.observed import annotation, condition, is_true, timestamp
+
+_FULL = f'EmptyDir volume "{MODELS_VOLUME}" exceeds'
+"""What the kubelet says of a pod that has put more into the volume than the volume's limit."""
 
 STARTING, UNMOUNTED = "Pending", "FailedMount"
 
@@ -226,6 +230,8 @@ def _failed_at(job: Body) -> datetime | None:
 def _without_words(job: Body, pods_of_job: Sequence[Body]) -> Failure:
     """Returns the failure of a Job whose pod left no result: killed, evicted, or never able to start."""
     problem = pods.diagnosis(pods_of_job[-1], PREFETCH_CONTAINER) if pods_of_job else None
+    if problem is not None and problem.reason == pods.EVICTED and _FULL in problem.message:
+        return Failure("DiskFull", problem.message, permanent=False)
     if problem is not None:
         reason = "PrefetchFailed" if problem.reason == "CrashLoopBackOff" else problem.reason
         return Failure(reason, problem.message, permanent=False)

@@ -185,8 +185,8 @@ class Prefetcher:
 
     async def _hosts(self, em: EmbeddingModel) -> tuple[list[str] | None, Pending | None]:
         """Returns the nodes that the Job must run on (None: any), or why there is none."""
-        if em.gpu is None:
-            return None, None
+        if em.gpu is None or em.cache.per_replica:
+            return None, None  # the Job binds no volume to its node
         want = f"{em.gpu.resource_name}: {em.gpu.count}"
         try:
             hosts = await self._cluster.hosts_offering(em.gpu.resource_name, em.gpu.count)
@@ -253,9 +253,10 @@ class Prefetcher:
 def filled(seen: Observed, deployment: Body | None) -> bool:
     """Returns whether the wanted claim is older than a set that serves from it: then it is not empty.
 
-    A claim of somebody else is not watched: that a set serves from it has to do.
+    A claim of somebody else is not watched: that a set serves from it has to do. Pods that fetch for
+    themselves need none.
     """
-    if seen.em.existing_claim is not None:
+    if not seen.em.makes_claim:
         return deployment is not None
     claim = seen.claims.get(naming.claim(seen.em))
     return claim is not None and deployment is not None and _created(claim) <= _created(deployment)
@@ -296,6 +297,12 @@ def work(job: Body) -> dict[str, Any]:
             item["name"]: item.get("valueFrom") or item.get("value", "")
             for item in container.get("env") or ()
         },
+        # a place on the node's disk; a claim is told by its own size
+        "room": [
+            parse_quantity(volume["emptyDir"].get("sizeLimit", "0"))
+            for volume in _template(job).get("volumes") or ()
+            if volume["name"] == naming.MODELS_VOLUME and "emptyDir" in volume
+        ],
         "certificates": [
             (volume["configMap"]["name"], volume["configMap"].get("items"))
             for volume in _template(job).get("volumes") or ()

@@ -157,7 +157,7 @@ class Reconciler:
         plan = rollout.plan(seen, state, now)
         counted = await self._survey.census(now) if course.wants_count(seen, plan) else None
         way = course.course(seen, plan, self._templates(em, plan), counted, now)
-        step = Step(state if size or em.existing_claim else sizing.asked(seen))
+        step = Step(state if size or not em.makes_claim else sizing.asked(seen))
         if rollout.paused(em):
             cached = self._cached(seen, size, step, plan, "")
             await self._report(seen, plan, way, cached, status.accepted(em), now)

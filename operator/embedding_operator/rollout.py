@@ -8,8 +8,8 @@ beside the old one and the Service moves at once, when all of the new one is ava
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from embedding_operator import advice, naming, pods, prefetch, revisions, sizing
 from embedding_operator import facts as facts_of
-from embedding_operator import naming, pods, prefetch, revisions, sizing
 from embedding_operator.api import Body, EmbeddingModel
 from embedding_operator.facts import Facts
 from embedding_operator.observed import (
@@ -121,7 +121,8 @@ def problem(seen: Observed, facts: Facts) -> Problem | None:
     if refused is not None and refused.get("status") == "True":
         return Problem("PodsRejected", f"pods cannot be created: {pods.clip(refused.get('message'))}", 80)
     found = seen.pods_with(naming.selector(seen.em.name, facts.fingerprint))
-    return pods.worst(found, naming.CONTAINER, seen.heard)
+    worst = pods.worst(found, naming.CONTAINER, seen.heard)
+    return worst and advice.own(seen.em, worst)
 
 
 def template(seen: Observed, plan: Plan, facts: Facts, desired: Body, *, patient: bool = False) -> Choice:

@@ -40,15 +40,16 @@ def asked(seen: Observed) -> State:
 
 def jobs(seen: Observed) -> set[str]:
     """Returns the names of the Jobs that the size of a claim stands on which is not there yet."""
-    return set() if naming.claim(seen.em) in seen.claims else {naming.sizing_job(seen.em)}
+    is_there = not seen.em.makes_claim or naming.claim(seen.em) in seen.claims
+    return set() if is_there else {naming.sizing_job(seen.em)}
 
 
 def size(seen: Observed) -> Size | None:
     """Returns the size that the resource's own claim is to have.
 
-    None while the hub has to be asked, and where the claim is somebody else's.
+    None while the hub has to be asked, and where there is no claim of its own.
     """
-    if seen.em.existing_claim is not None:
+    if not seen.em.makes_claim:
         return None
     given, claim = seen.em.cache.size, seen.claims.get(naming.claim(seen.em))
     if claim is not None:

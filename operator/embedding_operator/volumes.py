@@ -33,12 +33,12 @@ def is_held_together(em: EmbeddingModel) -> bool:
 
     Not where the spec has such rules of its own: the scheduler wants one pod that fits all of them.
     """
-    return em.cache.volume_access not in _MANY and not _own_rules(em)
+    return not _is_everywhere(em) and not _own_rules(em)
 
 
 def note(em: EmbeddingModel) -> str:
     """Returns what several replicas mean for the volume, empty where they mean nothing."""
-    if em.replicas < 2 or em.cache.volume_access in _MANY:
+    if em.replicas < 2 or _is_everywhere(em):
         return ""
     name = naming.claim(em)
     other = "another claim" if em.existing_claim else "spec.cache.accessMode: ReadWriteMany"
@@ -68,6 +68,10 @@ def gives_way(seen: Observed, fingerprint: str) -> bool:
     # a pod beyond the wanted number, as of an update, is nobody's successor
     is_short = len(found) - len(waiting) < seen.em.replicas
     return is_held_together(seen.em) and bool(waiting) and is_short
+
+
+def _is_everywhere(em: EmbeddingModel) -> bool:
+    return em.cache.per_replica or em.cache.volume_access in _MANY
 
 
 def _own_rules(em: EmbeddingModel) -> bool:

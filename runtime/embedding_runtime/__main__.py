@@ -64,10 +64,16 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="auto: a bar on a terminal, else plain lines",
     )
-    fetching.add_argument(
+    part = fetching.add_mutually_exclusive_group()
+    part.add_argument(
         "--resolve",
         action="store_true",
         help="fetch nothing: with MODEL_ID, say what commit its revision means and how large it is",
+    )
+    part.add_argument(
+        "--unproven",
+        action="store_true",
+        help="with MODEL_ID, fetch the files and check their digests, and do not load the model",
     )
     add_models_config(fetching)
     listing = add("models", _models, "list what the cache holds")
@@ -93,11 +99,10 @@ def _serve(_: argparse.Namespace) -> int:
 
 def _prefetch(options: argparse.Namespace) -> int:
     if not options.models and PrefetchSettings.is_wanted():
-        return _prefetch_job(only_resolve=options.resolve)
-    if options.resolve:
-        raise SettingsError(
-            ["MODEL_ID is unset: --resolve asks for the one model that the environment names"]
-        )
+        return _prefetch_job(only_resolve=options.resolve, unproven=options.unproven)
+    if options.resolve or options.unproven:
+        option = "--resolve" if options.resolve else "--unproven"
+        raise SettingsError([f"MODEL_ID is unset: {option} is for the one model that the environment names"])
     settings = FetchSettings.load()
     _log_quietly(settings, "prefetch")
     from embedding_runtime.prefetch.command import prefetch_models
@@ -105,7 +110,7 @@ def _prefetch(options: argparse.Namespace) -> int:
     return prefetch_models(settings, options.models, options.progress)
 
 
-def _prefetch_job(*, only_resolve: bool) -> int:
+def _prefetch_job(*, only_resolve: bool, unproven: bool) -> int:
     from embedding_runtime.prefetch.job import fail, prefetch, resolve
 
     configure(LogFilter(), "json", process="prefetch")
@@ -115,7 +120,7 @@ def _prefetch_job(*, only_resolve: bool) -> int:
         _refuse(error.message, _USAGE_ERROR)
         return fail(InternalError(error.message), PrefetchSettings.termination_path())
     configure(settings.log_filter, settings.log_format, process="prefetch")
-    return resolve(settings) if only_resolve else prefetch(settings)
+    return resolve(settings) if only_resolve else prefetch(settings, unproven=unproven)
 
 
 def _models(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 from embedding_operator import facts, naming
 from embedding_operator.api import EmbeddingModel
 from embedding_operator.facts import Failure
-from embedding_operator.resources import hub, options, pod, scheduling, sources
+from embedding_operator.resources import hub, options, pod, replica, scheduling, sources
 from embedding_operator.resources.jobs import PREFETCH_RETRY_SECONDS, spec
 from embedding_operator.resources.meta import Runtime, metadata
 from embedding_operator.sizing import Size
@@ -34,6 +34,12 @@ def _retained(found: dict[str, Any]) -> dict[str, Any]:
     """Returns the metadata of a claim that stays when the resource goes."""
     kept = {name: value for name, value in found.items() if name != "ownerReferences"}
     return kept | {"annotations": found.get("annotations", {}) | {naming.RETAINED_ANNOTATION: "true"}}
+
+
+def _volume(em: EmbeddingModel) -> dict[str, Any]:
+    """Returns the source of the Job's volume: the claim, or a place that goes with its pod."""
+    claim = naming.claim(em)
+    return pod.claimed(claim, foreign=sources.is_foreign(em)) if claim else replica.scratch(em)
 
 
 def job(
@@ -83,11 +89,10 @@ def job(
     }
     template = pod.pod_spec(
         container,
-        claim=naming.claim(em),
+        models=_volume(em),
         read_only=foreign,
         scratch="1Gi",
         grace_seconds=10,
-        foreign=foreign,
     )
     template["restartPolicy"] = "Never"
     hub.mount_certificates(em, template)

@@ -5,7 +5,7 @@ from typing import Any
 from embedding_operator import naming
 from embedding_operator.api import Body, EmbeddingModel
 from embedding_operator.facts import Facts
-from embedding_operator.resources import options, pod, scheduling
+from embedding_operator.resources import hub, options, pod, replica, scheduling
 from embedding_operator.resources.meta import Runtime, metadata
 
 PORT = 8090
@@ -59,12 +59,14 @@ def strategy(*, replace: bool) -> dict[str, Any]:
 def _pod(em: EmbeddingModel, facts: Facts, runtime: Runtime, selector: dict[str, str]) -> dict[str, Any]:
     spec = pod.pod_spec(
         _container(em, facts, runtime),
-        claim=facts.claim,
+        models=pod.claimed(facts.claim, foreign=facts.foreign) if facts.claim else replica.volume(em),
         read_only=True,
-        foreign=facts.foreign,
         scratch="2Gi",
         grace_seconds=em.server.shutdown_timeout + GRACE_SECONDS,
     )
+    if not facts.claim:
+        fetching = pod.start_with(spec, replica.fetch(em, facts, runtime, spec["containers"][0]))
+        hub.mount_certificates(em, spec, fetching)
     if em.server.api_key is not None:
         pod.mount(
             spec,

@@ -35,10 +35,16 @@ def environment(em: EmbeddingModel, runtime: Runtime) -> list[dict[str, Any]]:
     return found
 
 
-def mount_certificates(em: EmbeddingModel, spec: dict[str, Any]) -> None:
-    """Adds the certificates to a pod, where the spec names some."""
+def mount_certificates(em: EmbeddingModel, spec: dict[str, Any], into: dict[str, Any] | None = None) -> None:
+    """Adds the certificates to a pod, where the spec names some; into: for this container alone."""
     bundle = em.source.hub.ca_bundle
     if bundle is not None:
         items = [{"key": bundle.key, "path": BUNDLE}]
         source = {"configMap": {"name": bundle.name, "items": items}}
-        pod.mount(spec, name=naming.CERTIFICATES_VOLUME, path=CERTIFICATES, source=source)
+        pod.mount(
+            spec,
+            name=naming.CERTIFICATES_VOLUME,
+            path=CERTIFICATES,
+            source=source,
+            into=[into] if into else None,
+        )

@@ -38,9 +38,10 @@ def serving(em: EmbeddingModel, facts: Facts) -> dict[str, Any]:
 
 
 def mount(spec: dict[str, Any], config_map: dict[str, Any]) -> None:
-    """Mounts such a ConfigMap into a pod of pod.pod_spec."""
+    """Mounts such a ConfigMap into all containers of a pod of pod.pod_spec."""
     pod.mount(
         spec,
+        into=[*spec["containers"], *spec.get("initContainers", ())],
         name="models-config",
         path=FOLDER,
         source={"configMap": {"name": config_map["metadata"]["name"], "defaultMode": 0o444}},

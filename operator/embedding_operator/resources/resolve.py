@@ -38,7 +38,7 @@ def job(
         + hub.environment(em, runtime),
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
     }
-    template = pod.pod_spec(container, claim=None, read_only=True, scratch="64Mi", grace_seconds=10)
+    template = pod.pod_spec(container, models=None, read_only=True, scratch="64Mi", grace_seconds=10)
     template["restartPolicy"] = "Never"
     hub.mount_certificates(em, template)
     config = options.fetching(em)

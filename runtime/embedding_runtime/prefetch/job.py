@@ -12,6 +12,7 @@ from typing import Any
 
 from embedding_runtime.errors import InternalError, RuntimeFault
 from embedding_runtime.model.obtain import Access
+from embedding_runtime.model.source import ModelSource
 from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.prefetch import attempts
 from embedding_runtime.prefetch.archived import unpacked
@@ -37,8 +38,8 @@ _CLASSES = {
 }
 
 
-def prefetch(settings: PrefetchSettings) -> int:
-    """Fetch, prove, report; the exit code."""
+def prefetch(settings: PrefetchSettings, *, unproven: bool = False) -> int:
+    """Fetch, prove, report; the exit code. unproven: the server that follows loads the model anyway."""
     progress = JsonLines(sys.stdout)
     wanted = asked(settings)
     # What a branch means is asked now: the resource shall not be served from a commit of some day before.
@@ -47,13 +48,13 @@ def prefetch(settings: PrefetchSettings) -> int:
         if settings.model_url is not None:
             wanted = unpacked(wanted, settings, progress)
         source = fetch(wanted, access, settings.retry_seconds, progress)
-        proven = prove(source, settings.ort_num_threads, progress)
+        proven = None if unproven else prove(source, settings.ort_num_threads, progress)
     except RuntimeFault as error:
         return fail(error, settings.termination_message_path)
     except Exception as error:
         _log.exception("prefetch failed")
         return fail(InternalError(f"{type(error).__name__}: {error}"), settings.termination_message_path)
-    _report(success(proven), settings.termination_message_path)
+    _report(success(proven) if proven else _fetched(source), settings.termination_message_path)
     return 0
 
 
@@ -113,6 +114,17 @@ def success(proven: Proven) -> dict[str, Any]:
         "bytes": source.bytes,
         "precision": source.precision,
         "file": source.graph,
+    }
+
+
+def _fetched(source: ModelSource) -> dict[str, Any]:
+    """The termination message of a model that is in the cache and was not loaded."""
+    return {
+        "status": "fetched",
+        "model": source.id,
+        "commit": source.commit,
+        "fingerprint": source.fingerprint,
+        "bytes": source.bytes,
     }
 
 

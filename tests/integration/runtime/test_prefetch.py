@@ -103,6 +103,15 @@ def test_what_would_be_fetched_is_told_and_nothing_is_written(tmp_path: Path, mi
     assert resolved == {"status": "resolved"} | same
 
 
+def test_files_that_a_server_is_about_to_load_need_no_proof(tmp_path: Path, mirror: str) -> None:
+    told, fetched = _prefetch(tmp_path, mirror, EMBEDDER, "--unproven")
+    assert told.returncode == 0, told.stderr
+    assert "inspecting" not in told.stdout
+    _, proven = _prefetch(tmp_path, mirror, EMBEDDER)
+    same = {name: proven[name] for name in ("model", "commit", "fingerprint", "bytes")}
+    assert fetched == {"status": "fetched"} | same
+
+
 @pytest.mark.parametrize(
     ("model", "code", "reason"), [("org/nothing", 3, "ModelNotFound"), (EMBEDDER, 4, "HubUnreachable")]
 )

@@ -79,24 +79,34 @@ RERANKER = samples.model(
     "reranker", model={"id": "cross-encoder/ms-marco-MiniLM-L6-v2"}, image="mine:1", replicas=1
 )
 
-HUB = samples.model(
-    "private",
-    model={
-        "source": {
-            "hub": {
-                "endpoint": "https://hub.internal",
-                "tokenSecretRef": {"name": "hub-token", "key": "token"},
-                "caBundleRef": {"name": "company-ca", "key": "bundle.pem"},
-                "proxy": {"url": "http://proxy.internal:3128", "noProxy": [".cluster.local", "10.0.0.1"]},
-            }
+HUB_MODEL = {
+    "source": {
+        "hub": {
+            "endpoint": "https://hub.internal",
+            "tokenSecretRef": {"name": "hub-token", "key": "token"},
+            "caBundleRef": {"name": "company-ca", "key": "bundle.pem"},
+            "proxy": {"url": "http://proxy.internal:3128", "noProxy": [".cluster.local", "10.0.0.1"]},
         }
-    },
-)
+    }
+}
+HUB = samples.model("private", model=HUB_MODEL)
 
 FOLDER = samples.model(
     "folder", model={"source": {"pvc": {"claimName": "models", "path": "minilm"}}, "maxLength": 64}
 )
 FOLDER_FACTS = samples.facts(FOLDER, commit="local", folder="/models/minilm", foreign=True)
+
+PER_REPLICA = samples.model(
+    "own",
+    model=HUB_MODEL,
+    cache={"mode": "PerReplica", "size": "2Gi"},
+    gpu=samples.GPU,
+    server={"logLevel": "debug"},
+    resources={"requests": {"cpu": "2"}, "limits": {"memory": "8Gi"}},
+)
+PER_REPLICA_CLASS = samples.model(
+    "own", cache={"mode": "PerReplica", "size": "2Gi", "storageClassName": "fast"}
+)
 
 TEMPLATE = {
     "metadata": {"labels": {"a": "b"}},
@@ -139,6 +149,11 @@ OBJECTS: dict[str, Any] = {
     "job-folder": cache.job(FOLDER, samples.RUNTIME, commit="local"),
     "options-folder": options.serving(FOLDER, FOLDER_FACTS),
     "deployment-folder": deployment(FOLDER, FOLDER_FACTS, samples.RUNTIME),
+    "job-per-replica": cache.job(PER_REPLICA, samples.RUNTIME),
+    "deployment-per-replica": deployment(PER_REPLICA, samples.facts(PER_REPLICA), samples.RUNTIME),
+    "deployment-per-replica-class": deployment(
+        PER_REPLICA_CLASS, samples.facts(PER_REPLICA_CLASS), samples.RUNTIME
+    ),
     "service": service(CPU, samples.FINGERPRINT),
     "budget": budget(CPU, samples.FINGERPRINT),
     "revision": revision(CPU, "minilm-abababab", Version("0123abcd", 2, TEMPLATE)),
@@ -183,7 +198,7 @@ def test_pods_are_of_the_restricted_security_level(pod: dict[str, Any]) -> None:
         assert context["allowPrivilegeEscalation"] is False
         assert context["readOnlyRootFilesystem"] is True
         assert context["capabilities"] == {"drop": ["ALL"]}
-    allowed = {"persistentVolumeClaim", "emptyDir", "secret", "configMap"}
+    allowed = {"persistentVolumeClaim", "emptyDir", "ephemeral", "secret", "configMap"}
     assert all(allowed & volume.keys() for volume in pod["volumes"])
     assert all("sizeLimit" in volume.get("emptyDir", {"sizeLimit": ""}) for volume in pod["volumes"])
 
