@@ -100,7 +100,7 @@ def _same_map(desired: Any, observed: Any, children: Mapping[str, Any], *, quant
     if not isinstance(desired, Mapping) or not isinstance(observed, Mapping):
         return False
     names = {path[2:] for path in children}
-    if any(name not in names and not _empty(value) for name, value in desired.items()):
+    if any(name not in names and not _left_out(value, observed.get(name)) for name, value in desired.items()):
         return False  # not ours yet, or taken from us
     return all(
         _same(
@@ -126,6 +126,14 @@ def _entry(items: list[Any], keys: Mapping[str, Any]) -> Any:
         if isinstance(item, Mapping) and all(item.get(k) == v for k, v in keys.items()):
             return item
     return None
+
+
+def _left_out(desired: Any, observed: Any) -> bool:
+    """Returns whether a field that we do not own need not be ours: nothing is desired, or stored.
+
+    A 0 or a False that somebody else has changed is neither.
+    """
+    return _empty(desired) and (desired is None or desired in ({}, []) or _empty(observed))
 
 
 def _empty(value: Any) -> bool:

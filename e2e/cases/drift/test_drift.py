@@ -1,12 +1,19 @@
-"""What somebody deletes or edits by hand comes back within five seconds."""
+"""What somebody deletes or edits by hand comes back within five seconds.
 
+Pain 4, a reconcile war (kserve#2521): what others add stays, and nothing is written over and over.
+"""
+
+import json
 import time
 
 import pytest
 
 from e2e.cases.kubectl import Kubectl, Object, model
 
+OUR_LABELS = ("inference.semantic-explorer.io/model", "app.kubernetes.io/managed-by")
 OWNED = "inference.semantic-explorer.io/model=drifting"
+SERVING = f"{OWNED},app.kubernetes.io/component=serving"
+RESTARTED = "kubectl.kubernetes.io/restartedAt"
 REPAIR_SECONDS = 5.0
 
 
@@ -31,9 +38,17 @@ def test_a_deleted_deployment_is_back_and_serves(kubectl: Kubectl) -> None:
     kubectl.wait_for_condition("drifting", "Ready", "True")
 
 
-def test_a_deleted_service_is_back(kubectl: Kubectl) -> None:
-    kubectl("delete", "service", "drifting")
-    kubectl.wait("the service", lambda: kubectl.get("service", "drifting"), REPAIR_SECONDS)
+@pytest.mark.parametrize("kind", ["services", "configmaps", "controllerrevisions", "jobs"])
+def test_whatever_is_deleted_is_back(kubectl: Kubectl, kind: str) -> None:
+    before = _uids(kubectl, kind)
+    kubectl("delete", kind, "--selector", OWNED, "--wait=false")
+
+    def back() -> bool:
+        found = _uids(kubectl, kind)
+        return found.keys() == before.keys() and not found.items() & before.items()
+
+    kubectl.wait(f"other {kind} of the same names", back, REPAIR_SECONDS)
+    kubectl.wait_for_condition("drifting", "Ready", "True")
 
 
 def test_our_fields_come_back_and_fields_of_others_stay(kubectl: Kubectl) -> None:
@@ -49,6 +64,42 @@ def test_our_fields_come_back_and_fields_of_others_stay(kubectl: Kubectl) -> Non
     assert found["metadata"]["annotations"]["example.com/team"] == "search"
 
 
+@pytest.mark.parametrize(
+    ("kind", "patch"),
+    [
+        ("service", {"spec": {"selector": {"example.com/nobody": "has-this"}}}),
+        ("deployment", {"spec": {"strategy": {"rollingUpdate": {"maxUnavailable": "100%"}}}}),
+        ("deployment", {"metadata": {"labels": dict.fromkeys(OUR_LABELS)}}),
+        ("poddisruptionbudget", {"metadata": {"labels": dict.fromkeys(OUR_LABELS)}}),
+    ],
+)
+def test_an_edit_of_ours_is_undone(kubectl: Kubectl, kind: str, patch: Object) -> None:
+    (before,) = kubectl.list(kind, OWNED)
+    name = before["metadata"]["name"]
+    kubectl("patch", kind, name, "--type=merge", "--patch", json.dumps(patch))
+
+    def undone() -> bool:
+        found = kubectl.get(kind, name) or {}
+        return _ours(found) == _ours(before)
+
+    kubectl.wait(f"the {kind} of before", undone, REPAIR_SECONDS)
+
+
+def test_a_restart_of_the_pods_that_somebody_asks_for_goes_through(kubectl: Kubectl) -> None:
+    (deployment,) = kubectl.list("deployments", OWNED)
+    before = {pod["metadata"]["uid"] for pod in kubectl.list("pods", SERVING)}
+    kubectl("rollout", "restart", f"deployment/{deployment['metadata']['name']}")
+
+    def others() -> bool:
+        return not before & {pod["metadata"]["uid"] for pod in kubectl.list("pods", SERVING)}
+
+    kubectl.wait("other pods", others)
+    kubectl.wait_for_condition("drifting", "Ready", "True")
+    (after,) = kubectl.list("deployments", OWNED)
+    assert after["metadata"]["generation"] == deployment["metadata"]["generation"] + 1
+    assert RESTARTED in after["spec"]["template"]["metadata"]["annotations"]
+
+
 def test_replicas_of_the_deployment_follow_the_resource_alone(kubectl: Kubectl) -> None:
     (deployment,) = kubectl.list("deployments", OWNED)
     kubectl("scale", "deployment", deployment["metadata"]["name"], "--replicas=3")
@@ -57,3 +108,12 @@ def test_replicas_of_the_deployment_follow_the_resource_alone(kubectl: Kubectl) 
         lambda: kubectl.list("deployments", OWNED)[0]["spec"]["replicas"] == 1,
         REPAIR_SECONDS,
     )
+
+
+def _ours(body: Object) -> Object:
+    return {"labels": body["metadata"]["labels"], "spec": body["spec"]}
+
+
+def _uids(kubectl: Kubectl, kind: str) -> dict[str, str]:
+    found = kubectl.list(kind, f"{OWNED},app.kubernetes.io/managed-by=embedding-operator")
+    return {entry["metadata"]["name"]: entry["metadata"]["uid"] for entry in found}

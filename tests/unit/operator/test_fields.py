@@ -83,6 +83,27 @@ SERVICE_FIELDS: dict[str, Any] = {
             id="the server leaves out what is empty",
         ),
         pytest.param(
+            {"spec": {"maxSurge": 1, "maxUnavailable": 0}},
+            {"f:spec": {"f:maxSurge": {}}},
+            {"spec": {"maxSurge": 1, "maxUnavailable": "100%"}},
+            False,
+            id="a 0 that somebody else has changed, and owns now",
+        ),
+        pytest.param(
+            {"spec": {"image": "x", "automountServiceAccountToken": False}},
+            {"f:spec": {"f:image": {}}},
+            {"spec": {"image": "x", "automountServiceAccountToken": True}},
+            False,
+            id="a False that somebody else has changed, and owns now",
+        ),
+        pytest.param(
+            {"metadata": {"labels": {"a": "b"}, "annotations": {}}},
+            {"f:metadata": {"f:labels": {"f:a": {}}}},
+            {"metadata": {"labels": {"a": "b"}, "annotations": {"others": "x"}}},
+            True,
+            id="what others put where we want nothing",
+        ),
+        pytest.param(
             {"spec": {"env": [{"name": "B", "value": "1"}, {"name": "A", "value": "2"}]}},
             {
                 "f:spec": {
