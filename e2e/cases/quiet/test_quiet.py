@@ -1,4 +1,7 @@
-"""Pain 4, a reconcile war: where nothing changes, the operator writes nothing, however often it looks."""
+"""Pain 4, a reconcile war (kserve#2521): where nothing changes nothing is written, however often we look.
+
+Also where other controllers have put labels and annotations of their own on everything that it owns.
+"""
 
 import time
 from datetime import UTC, datetime
@@ -8,6 +11,17 @@ from e2e.cases.kubectl import Kubectl, Object, model
 
 RERANKER = "embedding-operator/bert-tiny-cross-encoder"
 QUIET_SECONDS, RESYNC_SECONDS, SETTLED_SECONDS = 60.0, 10, 10.0
+
+CHILDREN = (
+    "deployments,replicasets,pods,jobs,persistentvolumeclaims,services,configmaps,controllerrevisions,"
+    "poddisruptionbudgets"
+)
+KINDS = {
+    "Deployment", "ReplicaSet", "Pod", "Job", "PersistentVolumeClaim", "Service", "ConfigMap",
+    "ControllerRevision", "PodDisruptionBudget",
+}  # fmt: skip
+OURS = "app.kubernetes.io/managed-by=embedding-operator"
+FOREIGN = {"argocd.argoproj.io/instance": "models", "app.kubernetes.io/instance": "models"}
 
 # one that serves, one without pods, one at rest, one that cannot be had, one that no node takes
 STEADY = {
@@ -26,11 +40,16 @@ def test_a_quiet_minute_has_no_request_that_writes(kubectl: Kubectl) -> None:
         kubectl.apply(*_models())
         for name, (kind, status, reason) in STEADY.items():
             kubectl.wait_for_condition(name, kind, status, reason)
+        for verb in ("label", "annotate"):
+            kubectl(verb, CHILDREN, "--selector", OURS, *map("=".join, FOREIGN.items()))
         kubectl.wait("nothing written for a while", lambda: _settled(kubectl, begun))
-        since = datetime.now(UTC)
+        since, before = datetime.now(UTC), _versions(kubectl)
         time.sleep(QUIET_SECONDS)
         found = audit.requests(kubectl, since, datetime.now(UTC))
     assert [request for request in found if request.writes] == []
+    assert {kind for kind, _ in before} == KINDS
+    assert all(marked for _, marked in before.values())
+    assert _versions(kubectl) == before
     # it did look: each resource is read at every resync, which comes up to a fifth later than asked for
     rounds = QUIET_SECONDS // (RESYNC_SECONDS * 1.2) - 1
     for name in STEADY:
@@ -47,6 +66,18 @@ def _models() -> list[Object]:
         model("wrong", "embedding-operator/no-such-model"),
         model("homeless", RERANKER, scheduling=nowhere),
     ]
+
+
+def _versions(kubectl: Kubectl) -> dict[tuple[str, str], tuple[str, bool]]:
+    """Return the version of each child, and whether it has what others put on it."""
+    return {
+        (entry["kind"], entry["metadata"]["name"]): (
+            entry["metadata"]["resourceVersion"],
+            FOREIGN.items() <= entry["metadata"]["labels"].items()
+            and FOREIGN.items() <= entry["metadata"]["annotations"].items(),
+        )
+        for entry in kubectl.list(CHILDREN, OURS)
+    }
 
 
 def _settled(kubectl: Kubectl, begun: datetime) -> bool:
