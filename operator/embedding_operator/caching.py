@@ -42,7 +42,8 @@ _REASONS = {
 class Cached:
     """The Cached condition and status.cache. stuck: nothing will change by itself.
 
-    size is that of the resource's own claim, None where it has none or nobody knows yet.
+    size is that of the resource's own claim, None where it has none or nobody knows yet. speed is in bytes a
+    second, None where nothing is being fetched.
     """
 
     holds: bool
@@ -53,6 +54,7 @@ class Cached:
     total: int | None = None
     stuck: bool = False
     size: Size | None = None
+    speed: int | None = None
 
 
 def retry_at(failed: Failed) -> datetime | None:
@@ -131,11 +133,13 @@ def _running(em: EmbeddingModel, progress: Progress | None) -> Cached:
     words = f"{what}: {progress.phase}"
     if progress.total:
         words += f", {size(progress.bytes)} of {size(progress.total)}"
+    if progress.speed is not None:
+        words += f", {size(progress.speed)}/s"
     if reason == "WaitingForHub":
         words += f": {advice.fact(progress.message)}. {advice.of(em, 'HubUnreachable')}"
     elif progress.message:
         words += f": {progress.message}"
-    return Cached(False, reason, words, phase, progress.bytes, progress.total)
+    return Cached(False, reason, words, phase, progress.bytes, progress.total, speed=progress.speed)
 
 
 def _failed(em: EmbeddingModel, state: Failed, failure: Failure) -> Cached:

@@ -32,12 +32,16 @@ STARTING, UNMOUNTED = "Pending", "FailedMount"
 
 @dataclass(frozen=True)
 class Progress:
-    """The last progress line of a running Job. total is None where the hub has not said."""
+    """The last progress line of a running Job. total is None where the hub has not said.
+
+    speed is in bytes a second, None where nothing is being downloaded.
+    """
 
     phase: str
     bytes: int
     total: int | None
     message: str
+    speed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -195,6 +199,7 @@ def progress(log: str) -> Progress | None:
                 bytes=_whole(record.get("bytes")),
                 total=_whole(total) if total is not None else None,
                 message=pods.clip(record.get("message") or ""),
+                speed=_whole(record["speed"]) if "speed" in record else None,
             )
     return None
 

@@ -358,6 +358,8 @@ def _cache(cached: Cached) -> dict[str, Any]:
         found["percent"] = min(100, cached.bytes * 100 // cached.total)
     if cached.size is not None:
         found |= {"size": cached.size.quantity, "sizeReason": cached.size.reason}
+    if cached.speed is not None:
+        found["speed"] = cached.speed
     return found
 
 

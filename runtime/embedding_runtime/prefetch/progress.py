@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn, Protocol, TextIO
@@ -12,6 +13,8 @@ from embedding_runtime.registry.volume import mib
 
 _JSON_SECONDS = 1.0
 _PLAIN_SECONDS = 5.0
+_PACE_SECONDS = 10.0
+_PACE_STEP = 0.5
 
 
 class Progress(Protocol):
@@ -49,17 +52,44 @@ class Throttle:
         return True
 
 
+class Pace:
+    """How fast a download has been, over the last ten seconds of it."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def __call__(self, phase: str, bytes_: int | None) -> int | None:
+        """Hear of a report; bytes a second, None where nothing is downloaded or it has just begun."""
+        if phase != "downloading":
+            self._seen.clear()
+            return None
+        now = self._clock()
+        if bytes_ is not None and (not self._seen or now - self._seen[-1][0] >= _PACE_STEP):
+            self._seen.append((now, bytes_))
+        while len(self._seen) > 2 and now - self._seen[0][0] > _PACE_SECONDS:
+            self._seen.popleft()
+        if len(self._seen) < 2:
+            return None
+        (since, had), (until, has) = self._seen[0], self._seen[-1]
+        return max(0, round((has - had) / (until - since)))
+
+
 class JsonLines:
-    """One JSON object per line, at most one a second for the same phase; with `model` where one is given."""
+    """One JSON object per line, at most one a second for the same phase; with `model` where one is given.
+
+    `speed` is in bytes a second, and there while something is downloaded.
+    """
 
     def __init__(
         self, stream: TextIO, clock: Callable[[], float] = time.monotonic, model: str | None = None
     ) -> None:
-        self._stream, self._throttle = stream, Throttle(_JSON_SECONDS, clock)
+        self._stream, self._throttle, self._pace = stream, Throttle(_JSON_SECONDS, clock), Pace(clock)
         self._model = {} if model is None else {"model": model}
 
     def __call__(self, phase: str, message: str, bytes_: int | None = None, total: int | None = None) -> None:
         """Print one progress event."""
+        speed = self._pace(phase, bytes_)
         if not self._throttle.lets(phase, bytes_, total):
             return
         line = {
@@ -70,6 +100,8 @@ class JsonLines:
             "total": self._throttle.total,
             "message": message,
         }
+        if speed is not None:
+            line["speed"] = speed
         print(json.dumps(line), file=self._stream, flush=True)
 
     def paused(self, seconds: float) -> None:

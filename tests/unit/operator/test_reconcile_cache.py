@@ -145,15 +145,17 @@ def test_progress_is_read_every_five_seconds_at_most() -> None:
     world = World()
     world.reconcile()
     running(
-        world, '{"event":"progress","phase":"downloading","bytes":45450000,"total":90900000,"message":""}\n'
+        world,
+        '{"event":"progress","phase":"downloading","bytes":45450000,"total":90900000,"message":"","speed":4200000}\n',
     )
     world.cluster.requests.clear()
     assert world.reconcile().look_again == 5
     assert world.condition("Cached")[:2] == ("False", "Downloading")
     assert world.em["status"]["cache"] | {"message": ""} == {
-        "phase": "Downloading", "bytes": 45450000, "total": 90900000, "percent": 50, "message": "",
-        "size": "5Gi", "sizeReason": "spec.cache.size",
+        "phase": "Downloading", "bytes": 45450000, "total": 90900000, "percent": 50, "speed": 4200000,
+        "message": "", "size": "5Gi", "sizeReason": "spec.cache.size",
     }  # fmt: skip
+    assert "45.5 MB of 90.9 MB, 4.2 MB/s" in world.condition("Cached")[2]
     world.clock.advance(3)
     assert world.reconcile().look_again == 2
     assert len([request for request in world.cluster.requests if request[0] == "log"]) == 1

@@ -10,7 +10,7 @@ import pytest
 
 from embedding_runtime import errors
 from embedding_runtime.prefetch.job import failure
-from embedding_runtime.prefetch.progress import JsonLines
+from embedding_runtime.prefetch.progress import JsonLines, Pace
 from embedding_runtime.supervisor import restart_delay
 
 
@@ -71,6 +71,22 @@ def test_progress_is_told_once_a_second_and_at_every_change_of_phase() -> None:
         "message": "asking",
     }
     assert (lines[-2]["bytes"], lines[-1]["bytes"], lines[-1]["total"]) == (30, 30, 30)
+    assert [line.get("speed") for line in lines] == [None, None, 10, 10, 10, None]
+
+
+def test_the_speed_of_a_download_is_that_of_its_last_ten_seconds() -> None:
+    now = [0.0]
+    pace = Pace(lambda: now[0])
+    assert pace("downloading", 0) is None
+    for _ in range(20):  # fast
+        now[0] += 1
+        fast = pace("downloading", int(now[0]) * 1000)
+    for _ in range(20):  # then it hangs, which is told as it goes on
+        now[0] += 1
+        slow = pace("downloading", 20_000)
+    assert (fast, slow) == (1000, 0)
+    assert pace("waiting", None) is None
+    assert pace("downloading", 20_000) is None  # a new attempt begins anew
 
 
 @pytest.mark.parametrize(("crashes", "seconds"), [(1, 0), (2, 0.5), (3, 1), (5, 4), (9, 30), (1000, 30)])
