@@ -1,4 +1,7 @@
-"""Pain 7, everything downloads again: a claim outlives its resource, two resources share one."""
+"""A claim outlives its resource, two resources share one.
+
+Pain 7, everything downloads again (kserve#280, #1741, #3869).
+"""
 
 from e2e.cases.kubectl import Kubectl, Object, model
 

@@ -1,4 +1,7 @@
-"""Pain 8, a hub that limits by address: of six models that come at once four are fetched, the others wait."""
+"""Of six models that come at once four are fetched, the others wait.
+
+Pain 8, a hub that limits by address (aicr#1116, dynamo#874).
+"""
 
 from typing import Any
 

@@ -1,4 +1,7 @@
-"""Pain 6, a hidden root cause: what the way to the hub lacks is told by its name, and mends itself."""
+"""What the way to the hub lacks is told by its name, and mends itself.
+
+Pain 6, hidden root causes (kthena#1220, kserve#2962).
+"""
 
 from e2e.cases.kubectl import Kubectl, Object, model
 

@@ -1,4 +1,7 @@
-"""Deleting the resource deletes all that it owns, the cache too, also while the operator is down."""
+"""Deleting the resource deletes all that it owns, the cache too, also while the operator is down.
+
+Pain 14, a foreground deletion that becomes a loop of making things again (nim#594).
+"""
 
 import pytest
 

@@ -1,5 +1,8 @@
-"""What a hub refuses, or a disk, is told with what to do (kthena#1220, kserve#2962: the root cause is hidden;
-aicr#1116, dynamo#874: 429 by address)."""
+"""What a hub refuses, or a disk, is told with what to do.
+
+Pain 6, hidden root causes (kthena#1220, kserve#2962); pain 8, a limit by address (aicr#1116, dynamo#874);
+pain 9, a cache that turns out too small (kubeai#298).
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
-"""The spec says how the model is served, and what changes vectors is another space, moved to at once
-(sourcegraph-public-snapshot#52668, pinchy#715); what it cannot say is refused with what to write instead."""
+"""The spec says how the model is served; what it cannot say is refused with what to write instead.
+
+Pain 15, a changed embedding model that silently breaks stored indexes (sourcegraph-public-snapshot#52668,
+pinchy#715): what changes vectors is another space, moved to at once, and told.
+"""
 
 import copy
 from typing import Any
@@ -53,6 +56,10 @@ def test_another_pooling_is_another_space_from_the_same_claim(kubectl: Kubectl) 
     kubectl.apply(shaped(pooling="cls", maxLength=64))
     kubectl.wait("another fingerprint", lambda: fingerprint(kubectl) != before)
     kubectl.wait_for_condition("shaped", "Ready", "True")
+    happened = (kubectl.get("em", "shaped") or {})["status"]["events"]
+    (switched,) = [entry for entry in happened if entry["reason"] == "Switched"]
+    assert f"no longer from {before[:8]}: vectors of the two cannot be compared" in switched["message"]
+    assert "Switched" in kubectl("describe", "em", "shaped")
     assert [body["metadata"]["name"] for body in kubectl.list("pvc")] == claims
     assert (kubectl.get("em", "shaped") or {})["status"]["model"]["maxTokens"] == 64
 

@@ -1,4 +1,6 @@
-"""Pain 6, hidden root causes: a pod that runs and is not ready says why, or that it cannot be asked.
+"""A pod that runs and is not ready says why, or that it cannot be asked.
+
+Pain 6, hidden root causes (kthena#1220, kserve#2962); pain 5, Ready while broken (kserve#1859, #1791, #4626).
 
 The GPU is a number in a node's status, so that the server in the pod finds none.
 """

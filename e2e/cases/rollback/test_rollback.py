@@ -1,5 +1,7 @@
-"""New pods that do not become ready go by themselves; those of before serve all the time (root causes hidden:
-kthena#1220, kserve#2962)."""
+"""New pods that do not become ready go by themselves; those of before serve all the time.
+
+Pain 6, hidden root causes (kthena#1220, kserve#2962): what kept them from it is told in their own words.
+"""
 
 import json
 from typing import Any

@@ -1,5 +1,7 @@
-"""A pod that still loads is not what a scale-down removes (scale-to-zero kills a pod that somebody waits for:
-kserve#1247)."""
+"""Pain 11, a scale-down kills a pod that somebody waits for (kserve#1247): here it waits for that pod.
+
+Pain 10, to zero and back without Knative (kserve#4007, nim#710): `kubectl scale` is all it takes.
+"""
 
 from e2e.cases.kubectl import Kubectl, Object, model
 
@@ -21,6 +23,22 @@ def test_a_decrease_waits_for_the_pod_that_loads(kubectl: Kubectl) -> None:
     kubectl.wait("the pod to be ready", lambda: _was_ready(kubectl, new), 90)
     kubectl.wait("no replicas", lambda: kubectl.list("deployments")[0]["spec"]["replicas"] == 0, 15)
     kubectl.wait_for_condition("growing", "Ready", "True", "ScaledToZero", seconds=60)
+
+
+def test_what_was_at_zero_answers_again_and_fetches_nothing(kubectl: Kubectl) -> None:
+    kubectl.wait("no pods", lambda: not kubectl.list("pods", SERVING), 60)
+    kept = _fetched(kubectl)
+    kubectl("scale", "embeddingmodel", "growing", "--replicas=1")
+    kubectl.wait_for_condition("growing", "Ready", "True", "Ready")
+    answer = kubectl.answer("http://growing/rerank", {"query": "a", "documents": ["b"]})
+    assert answer.status == 200, answer.body
+    assert _fetched(kubectl) == kept
+
+
+def _fetched(kubectl: Kubectl) -> set[str]:
+    """Return the Jobs that fetched, and the claims that they filled."""
+    owned = "inference.semantic-explorer.io/model=growing"
+    return {entry["metadata"]["uid"] for entry in kubectl.list("jobs,persistentvolumeclaims", owned)}
 
 
 def _loading(kubectl: Kubectl) -> Object | None:

@@ -1,4 +1,7 @@
-"""The main job: apply a resource, and an application of the cluster gets right vectors and scores."""
+"""The main job: apply a resource, and an application of the cluster gets right vectors and scores.
+
+Pain 1, reranking that is hard to get going (kserve#5134, kubeai#301, #608): it is the same resource.
+"""
 
 import json
 from pathlib import Path

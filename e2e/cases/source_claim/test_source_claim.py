@@ -1,4 +1,7 @@
-"""No hub and no Secret is needed (nim#663, nim#887): a model out of a folder on a claim of one's own."""
+"""A model out of a folder on a claim of one's own: no hub and no Secret is needed.
+
+Pain 12, a Secret that is needed without a hub (nim#663, nim#887).
+"""
 
 import json
 
