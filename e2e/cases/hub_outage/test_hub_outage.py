@@ -1,4 +1,7 @@
-"""The hub goes away and comes back: what serves goes on, what waits says so and then gets its model."""
+"""The hub goes away and comes back: what serves goes on, what waits says so and then gets its model.
+
+Pain 7, every pod downloads again (kserve#280, #1741, #3869): a pod that starts meanwhile needs no hub.
+"""
 
 from e2e.cases.kubectl import MIRROR, MIRROR_NAMESPACE, Kubectl, model, scaled_to_zero
 

@@ -1,4 +1,4 @@
-"""No request fails while two replicas are changed, for the better or the worse, or become one.
+"""No request fails while replicas are changed, for the better or the worse, or become fewer.
 
 Clients keep their connections as usual and try nothing twice.
 """
@@ -57,6 +57,15 @@ def test_one_replica_less(kubectl: Kubectl) -> None:
     assert_none_failed(asked)
 
 
+def test_a_good_change_of_one_replica_where_a_second_fits(kubectl: Kubectl) -> None:
+    before = _pods(kubectl)
+    with asking(kubectl, "steady", "/rerank", RERANK) as asked:
+        _change(kubectl, env=None, server={"logLevel": "info"})
+        kubectl.wait("another pod, and only that", lambda: _are_other(_pods(kubectl), before))
+        kubectl.wait_for_condition("steady", "Ready", "True")
+    assert_none_failed(asked)
+
+
 def _change(kubectl: Kubectl, **spec: Any) -> None:
     patch = json.dumps({"spec": spec})
     kubectl("patch", "embeddingmodel", "steady", "--type=merge", "--patch", patch)
@@ -68,4 +77,4 @@ def _pods(kubectl: Kubectl) -> set[str]:
 
 
 def _are_other(found: set[str], before: set[str]) -> bool:
-    return len(found) == 2 and not found & before
+    return len(found) == len(before) and not found & before
