@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-_RARE = frozenset({"folder", "foreign"})
+_RARE = frozenset({"folder", "foreign", "layers", "hidden", "heads"})
+_SHAPE = ("layers", "hidden", "heads")
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Facts:
     and which Job read it; claim is empty where every pod fetches it for itself. options are those of
     spec.model (source.Source) that it was read with. folder is where it lies in a container that mounts the
     claim, None for the layout of the hub's clients. foreign: the claim is somebody else's content, which
-    nobody of ours may write to.
+    nobody of ours may write to. layers, hidden (the width of a token's vector between them) and heads are the
+    model's shape, None where the Job did not tell.
     """
 
     model: str
@@ -37,6 +39,9 @@ class Facts:
     options: str = ""
     folder: str | None = None
     foreign: bool = False
+    layers: int | None = None
+    hidden: int | None = None
+    heads: int | None = None
 
     def to_json(self) -> str:
         """Returns the facts as the annotation's text, with sorted keys: equal facts are equal text.
@@ -111,7 +116,8 @@ def from_result(text: str | None, request: Request) -> Facts | Resolution | Fail
     """Returns what a termination message says, None where it is no result.
 
     The schema is the runtime's:
-    {"status":"ok","model","commit","fingerprint","task","dimensions","maxTokens", "bytes","precision"},
+    {"status":"ok","model","commit","fingerprint","task","dimensions","maxTokens","bytes","precision",
+    "shape":{"layers","hidden","heads"}},
     {"status":"resolved","model","commit","bytes"} or
     {"status":"error","error":{"class","message","permanent","retryAfter"}}.
     """
@@ -142,7 +148,15 @@ def from_result(text: str | None, request: Request) -> Facts | Resolution | Fail
         options=request.options,
         folder=request.folder,
         foreign=request.foreign,
+        **_shape(record.get("shape")),
     )
+
+
+def _shape(told: Any) -> dict[str, int]:
+    """Returns the shape that a Job told, nothing where it did not tell all of it."""
+    sizes = {name: _integer(told.get(name)) for name in _SHAPE} if isinstance(told, Mapping) else {}
+    known = {name: size for name, size in sizes.items() if size is not None and size > 0}
+    return known if len(known) == len(_SHAPE) else {}
 
 
 def _failure(error: Any) -> Failure | None:

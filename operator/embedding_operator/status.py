@@ -17,6 +17,7 @@ from embedding_operator.course import Course
 from embedding_operator.facts import Facts
 from embedding_operator.observed import Observed, stamp
 from embedding_operator.pods import Problem
+from embedding_operator.resources.deployment import resources
 from embedding_operator.revisions import Choice
 from embedding_operator.rollout import Plan
 
@@ -88,6 +89,7 @@ def status(
         found |= {name: value for name, value in told.items() if value}
     if shown is not None:
         found |= {"fingerprint": shown.fingerprint, "model": _model(shown)}
+        found["resources"] = resources(em, plan.wanted or shown).to_json()
         if not shown.folder:
             found["resolvedRevision"] = shown.commit
     happened = em.status.get("events") if rollout.paused(em) else events.kept(em.status, found, now)

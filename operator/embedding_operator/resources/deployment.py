@@ -1,10 +1,12 @@
 """The Deployment of one set: the pods that serve one fingerprint."""
 
+from dataclasses import replace
 from typing import Any
 
-from embedding_operator import naming
+from embedding_operator import footprint, naming
 from embedding_operator.api import Body, EmbeddingModel
 from embedding_operator.facts import Facts
+from embedding_operator.footprint import Needs
 from embedding_operator.resources import hub, options, pod, replica, scheduling
 from embedding_operator.resources.meta import Runtime, metadata
 
@@ -100,7 +102,7 @@ def _container(em: EmbeddingModel, facts: Facts, runtime: Runtime) -> dict[str, 
             {"name": "http", "containerPort": PORT, "protocol": "TCP"},
             {"name": "metrics", "containerPort": naming.METRICS_PORT, "protocol": "TCP"},
         ],
-        "resources": _resources(em),
+        "resources": _resources(em, facts),
         # the HTTP process answers /health/live while the model loads: start-up is short, whatever the model's
         # size
         "startupProbe": _probe("/health/live", period=1, failures=120),
@@ -153,19 +155,17 @@ def _variable(item: Body) -> dict[str, Any]:
     return {**item, "valueFrom": {"fieldRef": {"apiVersion": "v1"} | ref}} if ref else dict(item)
 
 
-def _resources(em: EmbeddingModel) -> dict[str, Any]:
-    """The spec's resources, or the default by device, which the CRD describes; a GPU is requested and
-    limited.
+def resources(em: EmbeddingModel, facts: Facts) -> Needs:
+    """Returns what the serving container asks for, with its GPUs, which are requested and limited."""
+    found = footprint.needs(em, facts)
+    gpus = {em.gpu.resource_name: str(em.gpu.count)} if em.gpu else {}
+    return replace(found, requests={**found.requests, **gpus}, limits={**found.limits, **gpus})
 
-    No CPU limit: throttling a latency-bound server costs more than it protects.
-    """
-    given = em.resources or {}
-    default = {"cpu": "1", "memory": "4Gi"} if em.gpu else {"cpu": "500m", "memory": "1Gi"}
-    requests = dict(given.get("requests") or ({} if em.resources else default))
-    limits = dict(given.get("limits") or {})
-    if em.gpu:
-        requests[em.gpu.resource_name] = limits[em.gpu.resource_name] = str(em.gpu.count)
-    return {name: values for name, values in (("requests", requests), ("limits", limits)) if values}
+
+def _resources(em: EmbeddingModel, facts: Facts) -> dict[str, Any]:
+    found = resources(em, facts)
+    parts = {"requests": dict(found.requests), "limits": dict(found.limits)}
+    return {name: values for name, values in parts.items() if values}
 
 
 def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from embedding_runtime.errors import InternalError, RuntimeFault
 from embedding_runtime.model.obtain import Access
+from embedding_runtime.model.shape import read_shape
 from embedding_runtime.model.source import ModelSource
 from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.prefetch import attempts
@@ -103,6 +104,7 @@ def asked(settings: PrefetchSettings) -> Wanted:
 def success(proven: Proven) -> dict[str, Any]:
     """The termination message of a model that is in the cache and works."""
     source = proven.source
+    shape = read_shape(source.tokenizer_path.with_name("config.json"))
     return {
         "status": "ok",
         "model": source.id,
@@ -114,6 +116,7 @@ def success(proven: Proven) -> dict[str, Any]:
         "bytes": source.bytes,
         "precision": source.precision,
         "file": source.graph,
+        "shape": shape.to_json() if shape else None,
     }
 
 

@@ -44,6 +44,9 @@ def model(name: str = "minilm", **spec: Any) -> EmbeddingModel:
     return api.parse(model_body(name, **spec))
 
 
+SHAPE = {"layers": 6, "hidden": 384, "heads": 12}
+"""That of all-MiniLM-L6-v2, which the Job reports."""
+
 GPU = {"count": 1, "resourceName": "nvidia.com/gpu"}
 
 

@@ -133,6 +133,7 @@ OBJECTS: dict[str, Any] = {
     "job-gpu": cache.job(GPU, samples.RUNTIME, attempt=3, hosts=["b", "a"]),
     "job-hub": cache.job(HUB, samples.RUNTIME),
     "deployment": deployment(CPU, samples.facts(CPU), samples.RUNTIME),
+    "deployment-sized": deployment(CPU, samples.facts(CPU, **samples.SHAPE), samples.RUNTIME),
     "deployment-gpu": deployment(GPU, samples.facts(GPU), samples.RUNTIME),
     "deployment-reranker": deployment(
         RERANKER, samples.facts(RERANKER, task="rerank", dimensions=None), samples.RUNTIME
