@@ -7,8 +7,10 @@ from embedding_operator.api import EmbeddingModel
 from embedding_operator.facts import Failure
 from embedding_operator.pods import Problem
 from embedding_operator.prefetch import UNMOUNTED
+from embedding_operator.source import UrlSource
 
 HUB = "spec.model.source.hub"
+URL = "spec.model.source.url"
 PVC = "spec.model.source.pvc"
 
 
@@ -16,6 +18,8 @@ def what(em: EmbeddingModel) -> str:
     """Returns what is fetched or looked at, for a message."""
     if em.source.pvc:
         return f"{em.source.id} in folder {em.source.pvc.path or '/'} of claim {em.source.pvc.claim}"
+    if em.source.url:
+        return f"{em.source.id} from {em.source.url.url}"
     return f"{em.source.id}@{em.source.revision}"
 
 
@@ -29,12 +33,12 @@ def words(em: EmbeddingModel, failure: Failure) -> str:
 
 def pending(em: EmbeddingModel, reason: str, message: str) -> tuple[str, str]:
     """Returns reason and message; what the spec names and nobody made is told by its name."""
-    token, bundle = em.source.hub.token, em.source.hub.ca_bundle
+    token, bundle, way = em.source.way.token, em.source.way.ca_bundle, URL if em.source.url else HUB
     if reason == "CreateContainerConfigError" and token and token.name in message:
-        what = f"Secret {token.name} with key {token.key}, which {HUB}.tokenSecretRef names"
+        what = f"Secret {token.name} with key {token.key}, which {way}.tokenSecretRef names"
         return "MissingSecret", f"the Job waits for {what}, in namespace {em.namespace}: {message}"
     if reason == UNMOUNTED and bundle and naming.CERTIFICATES_VOLUME in message:
-        what = f"ConfigMap {bundle.name} with key {bundle.key}, which {HUB}.caBundleRef names"
+        what = f"ConfigMap {bundle.name} with key {bundle.key}, which {way}.caBundleRef names"
         return "MissingConfigMap", f"the Job waits for {what}, in namespace {em.namespace}: {message}"
     existing = em.existing_claim
     if reason == pods.UNSCHEDULABLE and existing and f'"{existing}" not found' in message:
@@ -59,7 +63,10 @@ def of(em: EmbeddingModel, reason: str) -> str | None:
     """Returns what to do about a failure in terms of the spec, None where its own words have to do."""
     if reason == "TaskMismatch":
         return "Correct spec.model.task, or write auto."
-    return _about_claim(reason) if em.source.pvc else _about_hub(em, reason)
+    if em.source.pvc:
+        return _about_claim(reason)
+    about = _about_archive(em, em.source.url, reason) if em.source.url else _about_hub(em, reason)
+    return about or _about_volume(em, reason)
 
 
 def _about_claim(reason: str) -> str | None:
@@ -104,6 +111,47 @@ def _about_hub(em: EmbeddingModel, reason: str) -> str | None:
             return f"{_way(em)}; the network policies of namespace {em.namespace} must let the Job's pod out."
         case "UnsupportedModel":
             return "Choose a repository with ONNX weights, or name the file in spec.model.file."
+        case _:
+            return None
+
+
+def _about_archive(em: EmbeddingModel, url: UrlSource, reason: str) -> str | None:
+    token = url.token
+    secret = f"Secret {token.name}, key {token.key} ({URL}.tokenSecretRef)" if token else ""
+    match reason:
+        case "DigestMismatch":
+            return (
+                f"Correct {URL}.sha256, as `sha256sum` prints it, or have the right file at {URL}.url; "
+                "a proxy on the way may have answered in its place."
+            )
+        case "UnsupportedArchive":
+            return f"Make a tar, tar.gz or zip of plain files, and write its SHA-256 into {URL}.sha256."
+        case "UnsupportedModel":
+            return (
+                f"Name the folder of the model's files in the archive in {URL}.path, or one of them in "
+                "spec.model.file."
+            )
+        case "ModelNotFound":
+            return f"Correct {URL}.url: the archive's own address."
+        case "AccessDenied" if token:
+            return f"Put a token that may read it into {secret}."
+        case "AccessDenied":
+            return f"Name a Secret with a token that may read it in {URL}.tokenSecretRef."
+        case "RateLimited":
+            return "Nothing has to be done."
+        case "HubUnreachable":
+            proxy = f"{URL}.proxy ({url.proxy.url})" if url.proxy else f"{URL}.proxy where there is one"
+            return (
+                f"Check {URL}.url, {proxy}, and {URL}.caBundleRef for its certificate's authority; the "
+                f"network policies of namespace {em.namespace} must let the Job's pod out."
+            )
+        case _:
+            return None
+
+
+def _about_volume(em: EmbeddingModel, reason: str) -> str | None:
+    room = " An archive and what it unpacks to need room together." if em.source.url else ""
+    match reason:
         case "CacheUnwritable" if em.cache.per_replica:
             return (
                 "Name a class in spec.cache.storageClassName that honours fsGroup, or none for a place on "
@@ -118,12 +166,13 @@ def _about_hub(em: EmbeddingModel, reason: str) -> str | None:
             limit = f"Write a larger spec.cache.size than {em.cache.size}" if em.cache.size else "Make room"
             return f"{limit}; the volumes of the Job and of the pods are on the disks of their nodes."
         case "DiskFull" if em.cache.existing:
-            return f"Make claim {em.cache.existing} (spec.cache.claimName) larger, or name another one."
+            return f"Make claim {em.cache.existing} (spec.cache.claimName) larger, or name another one.{room}"
         case "DiskFull":
             than = f" than {em.cache.size}" if em.cache.size else ""
             return (
                 f"Write a larger spec.cache.size{than}: it is tried again when the claim has "
                 f"grown. Where its storage class cannot grow claims, delete claim {naming.claim(em)} then."
+                f"{room}"
             )
         case _:
             return None

@@ -23,7 +23,14 @@ FIRST_RETRY = timedelta(seconds=60)
 LONGEST_RETRY = timedelta(minutes=10)
 
 MENDED_ELSEWHERE = frozenset(
-    {"AccessDenied", "ModelNotFound", "RevisionNotFound", "CacheUnwritable", "MissingSecret"}
+    {
+        "AccessDenied",
+        "ModelNotFound",
+        "RevisionNotFound",
+        "DigestMismatch",
+        "CacheUnwritable",
+        "MissingSecret",
+    }
 )
 """Permanent failures that somebody can mend without the spec: a Secret's content, the hub, the volume."""
 
@@ -33,6 +40,7 @@ LONGEST_LOOK = timedelta(hours=1)
 _REASONS = {
     "resolving": "Resolving",
     "downloading": "Downloading",
+    "unpacking": "Unpacking",
     "inspecting": "Inspecting",
     "waiting": "WaitingForHub",
 }

@@ -146,6 +146,7 @@ def _source(em: EmbeddingModel) -> list[str]:
         *_nodes(em),
         *([em.existing_claim] if em.existing_claim else []),
         *([f"pvc:{em.source.pvc.path}"] if em.source.pvc else []),
+        *([f"url:{em.source.url.sha256}:{em.source.url.path}"] if em.source.url else []),
     ]
 
 

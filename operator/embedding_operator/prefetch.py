@@ -23,6 +23,7 @@ from embedding_operator.naming import (
     RESULT_ANNOTATION,
 )
 from embedding_operator.observed import annotation, condition, is_true, timestamp
+from embedding_operator.source import origin
 
 _FULL = f'EmptyDir volume "{MODELS_VOLUME}" exceeds'
 """What the kubelet says of a pod that has put more into the volume than the volume's limit."""
@@ -154,10 +155,11 @@ def request(job: Body) -> Request:
 
 
 def hub(job: Body) -> str:
-    """Returns the address of the hub that a Job fetches from, empty for the public one."""
+    """Returns whom a Job asks: a hub's address, empty for the public one, or the host of an archive."""
     container = job["spec"]["template"]["spec"]["containers"][0]
     env = {item["name"]: item.get("value") for item in container.get("env") or ()}
-    return env.get("HF_ENDPOINT") or ""
+    archive = env.get("MODEL_URL")
+    return origin(archive) if archive else env.get("HF_ENDPOINT") or ""
 
 
 def raw_result(job: Body, pods_of_job: Sequence[Body]) -> str | None:

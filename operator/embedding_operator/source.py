@@ -43,8 +43,23 @@ class ClaimSource:
 
 
 @dataclass(frozen=True)
+class UrlSource:
+    """spec.model.source.url: an archive at an address, and the model's folder in it.
+
+    token is in a Secret, ca_bundle in a ConfigMap.
+    """
+
+    url: str
+    sha256: str
+    path: str
+    token: KeyRef | None
+    ca_bundle: KeyRef | None
+    proxy: Proxy | None
+
+
+@dataclass(frozen=True)
 class Source:
-    """spec.model: what to fetch, and from where: from pvc where that is given, else from the hub.
+    """spec.model: what to fetch, and from where: from pvc or url where that is given, else from the hub.
 
     options are what shapes vectors beside the files, as JSON in the runtime's names and sorted, so that equal
     options are equal text; empty where the repository's own files decide everything.
@@ -57,11 +72,17 @@ class Source:
     hub: HubSource
     options: str
     pvc: ClaimSource | None
+    url: UrlSource | None
+
+    @property
+    def way(self) -> HubSource | UrlSource:
+        """How the Job gets to where it fetches from."""
+        return self.url or self.hub
 
     @property
     def is_hub(self) -> bool:
         """Whether a model hub, or a mirror of it, is asked for the files."""
-        return self.pvc is None
+        return self.pvc is None and self.url is None
 
 
 def parse_source(model: _Body) -> Source:
@@ -75,7 +96,14 @@ def parse_source(model: _Body) -> Source:
         file=model.get("file"),
         hub=_hub(source.get("hub") or {}),
         pvc=_pvc(source.get("pvc")),
+        url=_url(source.get("url")),
     )
+
+
+def origin(url: str) -> str:
+    """Returns scheme, host and port of an address: whom a request goes to."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}"
 
 
 def key_ref(ref: _Body | None) -> KeyRef | None:
@@ -94,6 +122,19 @@ def _hub(hub: _Body) -> HubSource:
 
 def _pvc(pvc: _Body | None) -> ClaimSource | None:
     return ClaimSource(pvc["claimName"], pvc.get("path", "")) if pvc else None
+
+
+def _url(url: _Body | None) -> UrlSource | None:
+    if not url:
+        return None
+    return UrlSource(
+        url=url["url"],
+        sha256=url["sha256"],
+        path=url.get("path", ""),
+        token=key_ref(url.get("tokenSecretRef")),
+        ca_bundle=key_ref(url.get("caBundleRef")),
+        proxy=_proxy(url.get("proxy")),
+    )
 
 
 def _proxy(proxy: _Body | None) -> Proxy | None:

@@ -84,7 +84,7 @@ def job(
                 "LOG_FORMAT": runtime.log_format,
             }
         )
-        + ([] if folder else hub.environment(em, runtime)),
+        + ([] if foreign else hub.environment(em, runtime)),
         "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}},
     }
     template = pod.pod_spec(

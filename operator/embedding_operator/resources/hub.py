@@ -1,4 +1,4 @@
-"""What the prefetch Job is given to reach the hub: address, token, certificates, proxy."""
+"""What the prefetch Job is given to reach a hub, or an archive: address, token, certificates, proxy."""
 
 from typing import Any
 
@@ -18,26 +18,29 @@ def address(em: EmbeddingModel, runtime: Runtime) -> str:
 
 def environment(em: EmbeddingModel, runtime: Runtime) -> list[dict[str, Any]]:
     """Returns the variables of the Job's container. The operator never reads the token."""
-    hub = em.source.hub
-    proxy = hub.proxy.url if hub.proxy else None
+    way, archive = em.source.way, em.source.url
+    proxy = way.proxy.url if way.proxy else None
     found = pod.env(
         {
-            "HF_ENDPOINT": address(em, runtime) or None,
-            "SSL_CERT_FILE": f"{CERTIFICATES}/{BUNDLE}" if hub.ca_bundle else None,
+            "HF_ENDPOINT": None if archive else address(em, runtime) or None,
+            "MODEL_URL": archive.url if archive else None,
+            "MODEL_SHA256": archive.sha256 if archive else None,
+            "SSL_CERT_FILE": f"{CERTIFICATES}/{BUNDLE}" if way.ca_bundle else None,
             "HTTPS_PROXY": proxy,
             "HTTP_PROXY": proxy,
-            "NO_PROXY": ",".join(hub.proxy.no_proxy) or None if hub.proxy else None,
+            "NO_PROXY": ",".join(way.proxy.no_proxy) or None if way.proxy else None,
         }
     )
-    if hub.token is not None:
-        ref = {"name": hub.token.name, "key": hub.token.key}
-        found.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": ref}})
+    if way.token is not None:
+        ref = {"name": way.token.name, "key": way.token.key}
+        variable = "MODEL_URL_TOKEN" if archive else "HF_TOKEN"
+        found.append({"name": variable, "valueFrom": {"secretKeyRef": ref}})
     return found
 
 
 def mount_certificates(em: EmbeddingModel, spec: dict[str, Any], into: dict[str, Any] | None = None) -> None:
     """Adds the certificates to a pod, where the spec names some; into: for this container alone."""
-    bundle = em.source.hub.ca_bundle
+    bundle = em.source.way.ca_bundle
     if bundle is not None:
         items = [{"key": bundle.key, "path": BUNDLE}]
         source = {"configMap": {"name": bundle.name, "items": items}}

@@ -44,7 +44,8 @@ def fetch(em: EmbeddingModel, facts: Facts, runtime: Runtime, server: dict[str, 
         "env": pod.env(
             {
                 "MODEL_ID": facts.model,
-                "MODEL_REVISION": facts.commit,
+                "MODEL_REVISION": None if facts.folder else facts.commit,
+                "MODEL_PATH": facts.folder,
                 "MODEL_TASK": facts.task,
                 "MODEL_FILE": facts.file,
                 "MODELS_CONFIG": options.PATH,

@@ -94,6 +94,22 @@ HUB = samples.model("private", model=HUB_MODEL)
 FOLDER = samples.model(
     "folder", model={"source": {"pvc": {"claimName": "models", "path": "minilm"}}, "maxLength": 64}
 )
+ARCHIVE = samples.model(
+    "archive",
+    model={
+        "source": {
+            "url": {
+                "url": "https://files.example/minilm.tar.gz",
+                "sha256": "5f" * 32,
+                "path": "minilm",
+                "tokenSecretRef": {"name": "files", "key": "token"},
+                "caBundleRef": {"name": "house-ca", "key": "ca.crt"},
+                "proxy": {"url": "http://proxy.example:3128", "noProxy": [".svc"]},
+            }
+        }
+    },
+)
+ARCHIVE_FACTS = samples.facts(ARCHIVE, commit="local", folder=f"/models/archives/{'5f' * 32}/minilm")
 FOLDER_FACTS = samples.facts(FOLDER, commit="local", folder="/models/minilm", foreign=True)
 
 PER_REPLICA = samples.model(
@@ -147,6 +163,8 @@ OBJECTS: dict[str, Any] = {
     "options-job": options.fetching(SHAPED),
     "job-shaped": cache.job(SHAPED, samples.RUNTIME),
     "deployment-shaped": deployment(SHAPED, SHAPED_FACTS, samples.RUNTIME),
+    "job-archive": cache.job(ARCHIVE, samples.RUNTIME, commit="local"),
+    "deployment-archive": deployment(ARCHIVE, ARCHIVE_FACTS, samples.RUNTIME),
     "job-folder": cache.job(FOLDER, samples.RUNTIME, commit="local"),
     "options-folder": options.serving(FOLDER, FOLDER_FACTS),
     "deployment-folder": deployment(FOLDER, FOLDER_FACTS, samples.RUNTIME),

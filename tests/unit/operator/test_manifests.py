@@ -83,7 +83,9 @@ def test_the_full_sample_has_every_field_but_those_that_exclude_each_other() -> 
 
 
 def test_the_samples_are_there() -> None:
-    assert [path.stem for path in SAMPLES] == ["claim", "embedding", "full", "gpu", "per-replica", "reranker"]
+    assert [path.stem for path in SAMPLES] == [
+        "archive", "claim", "embedding", "full", "gpu", "per-replica", "reranker"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

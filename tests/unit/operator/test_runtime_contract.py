@@ -9,6 +9,7 @@ from embedding_operator import prefetch
 from embedding_operator.resources import cache, options, resolve
 from embedding_operator.resources.deployment import deployment
 from embedding_runtime.prefetch.job import asked
+from embedding_runtime.registry.archive import folder_of
 from embedding_runtime.service.configured import configured
 from embedding_runtime.settings import PrefetchSettings, ServeSettings
 from tests.unit.operator import samples
@@ -89,6 +90,19 @@ def test_the_job_that_asks_asks_for_what_is_fetched_then(
             assert names - known(PrefetchSettings) == {"TMPDIR"}
             found.append(asked(PrefetchSettings.load()))
     assert found[0] == found[1]
+
+
+def test_an_archive_is_where_the_pods_look_for_its_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    url = {"url": "https://files.example/a.tar.gz", "sha256": "5f" * 32, "path": "minilm"}
+    em = samples.model("archive", model={"source": {"url": url}, "maxLength": 64})
+    names = hand_over(cache.job(em, samples.RUNTIME), options.fetching(em), monkeypatch, tmp_path)
+    assert names - known(PrefetchSettings) == {"TMPDIR"}
+    settings = PrefetchSettings.load()
+    root = folder_of(settings.hf_home, settings.model_sha256 or "")
+    assert asked(settings).folder == root / "minilm"
+    assert settings.model_url == url["url"]
 
 
 def test_the_job_reads_the_model_as_the_pods_will_serve_it(
