@@ -4,16 +4,16 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from embedding_operator import naming, pods, sizing
+from embedding_operator import naming, sizing
 from embedding_operator.api import Key
-from embedding_operator.errors import ForbiddenError, RejectedError
+from embedding_operator.claiming import Claimer
 from embedding_operator.line import WAITING, Line
 from embedding_operator.observed import CONFIG_MAP, SERVICE, Observed
 from embedding_operator.ports import Cluster
 from embedding_operator.prefetch import Pending, State
 from embedding_operator.prefetcher import Prefetcher, Step
 from embedding_operator.resolver import Resolver
-from embedding_operator.resources import cache, options
+from embedding_operator.resources import options
 from embedding_operator.resources.meta import Runtime
 from embedding_operator.rollout import Plan
 from embedding_operator.sizing import Size
@@ -27,12 +27,14 @@ class Filler:
         self, cluster: Cluster, runtime: Runtime, line: Line, jitter: Callable[[float], float]
     ) -> None:
         self._line = line
+        self._claimer = Claimer()
         self._prefetcher = Prefetcher(cluster, runtime, line, jitter)
         self._resolver = Resolver(self._prefetcher, runtime, line)
 
     def forget(self, key: Key) -> None:
         """Drops what is kept for a resource that is gone."""
         self._prefetcher.forget(key)
+        self._claimer.forget(key)
         self._line.leave(key)
 
     async def fill(
@@ -58,7 +60,7 @@ class Filler:
         if em.makes_claim:  # else there is none, or somebody's; the scheduler says where that is missing
             if size is None:
                 return await self._ask(seen, writer, now), ""
-            note = await self._apply_claim(seen, size, writer)
+            note = await self._claimer.apply(seen, size, writer, now)
         if em.suspended:
             return Step(state), note
         await self._apply_options(seen, options.fetching(em), writer)
@@ -71,18 +73,6 @@ class Filler:
             return Step(state)
         await self._apply_options(seen, options.fetching(seen.em), writer)
         return await self._resolver.step(seen, naming.sizing_job(seen.em), state, writer, now)
-
-    async def _apply_claim(self, seen: Observed, size: Size, writer: Writer) -> str:
-        """Applies the claim of the wanted source and returns what is to be said about it, mostly nothing."""
-        body = seen.claims.get(naming.claim(seen.em))
-        try:
-            await writer.ensure(cache.claim(seen.em, size), body)
-        except (ForbiddenError, RejectedError) as error:
-            if body is None:
-                raise
-            # a class that cannot grow its claims is no reason to stop serving
-            return f"The claim keeps its size: {pods.clip(error.message)}"
-        return ""
 
     async def _apply_options(self, seen: Observed, desired: dict[str, Any] | None, writer: Writer) -> None:
         if desired is not None:

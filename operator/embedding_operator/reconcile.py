@@ -206,7 +206,7 @@ class Reconciler:
         if seen.em.suspended and not cached.holds:
             cached = replace(cached, reason=status.SUSPENDED.reason, message=status.SUSPENDED.message)
         words = f"{cached.message}. {note}" if note else cached.message
-        return replace(cached, message=words, size=size)
+        return replace(cached, message=words, size=sizing.shown(seen, size))
 
     async def _apply_options(self, seen: Observed, desired: dict[str, Any] | None, writer: Writer) -> None:
         if desired is not None:

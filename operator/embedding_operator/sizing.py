@@ -69,11 +69,41 @@ def with_size(seen: Observed, size: Size | None) -> Observed:
     return replace(seen, em=replace(seen.em, cache=replace(seen.em.cache, size=size.quantity)))
 
 
+def own(claim: Body) -> Size:
+    """Returns the size that a claim has been given."""
+    kept = annotation(claim, naming.SIZE_REASON_ANNOTATION)
+    reason = kept or "the claim's own; spec.cache.size says none"
+    return Size(_requested(claim), reason, measured=bool(kept))
+
+
+def shown(seen: Observed, size: Size | None) -> Size | None:
+    """Returns the size to tell: the claim's own, as long as it has not been given the wanted one."""
+    claim = seen.claims.get(naming.claim(seen.em))
+    if size is None or claim is None or parse_quantity(_requested(claim)) == parse_quantity(size.quantity):
+        return size
+    return Size(_requested(claim), f"the claim's own; {size.quantity} is wanted ({size.reason})")
+
+
+def growing(claim: Body) -> str:
+    """Returns what is to be said of a claim whose volume is smaller than it was asked to be, else nothing."""
+    has = ((claim.get("status") or {}).get("capacity") or {}).get("storage")
+    volume, wanted = parse_quantity(str(has)), parse_quantity(_requested(claim))
+    if volume is None or wanted is None or volume >= wanted:
+        return ""
+    return (
+        f"Claim {claim['metadata']['name']} is to grow to {_requested(claim)} and its volume has {has}; "
+        "that is its storage provider's to do"
+    )
+
+
+def _requested(claim: Body) -> str:
+    return str(claim["spec"]["resources"]["requests"]["storage"])
+
+
 def _of_claim(claim: Body, given: str | None) -> Size:
-    current = str(claim["spec"]["resources"]["requests"]["storage"])
     if given is None:
-        kept = annotation(claim, naming.SIZE_REASON_ANNOTATION)
-        return Size(current, kept or "the claim's own; spec.cache.size says none", measured=bool(kept))
+        return own(claim)
+    current = _requested(claim)
     wanted, have = parse_quantity(given), parse_quantity(current)
     if wanted is not None and have is not None and wanted > have:
         return Size(given, "spec.cache.size")

@@ -8,7 +8,7 @@ there for a single replica as well.
 
 from dataclasses import replace
 
-from embedding_operator import naming, pods
+from embedding_operator import fields, naming, pods
 from embedding_operator.api import Body, EmbeddingModel
 from embedding_operator.observed import Observed
 
@@ -54,6 +54,35 @@ def note(em: EmbeddingModel) -> str:
         f"claim {name} is {ONE_NODE}: all {em.replicas} pods share the one node that its volume is attached "
         f"to, and a drain of that node takes all of them; {spreading}"
     )
+
+
+def succession(seen: Observed) -> str:
+    """Returns which claims the wanted one takes the place of since they cannot be changed, mostly none.
+
+    Told as long as one of before is there: it serves until the new one is filled, and its pods have gone.
+    """
+    em, wanted = seen.em, naming.claim(seen.em)
+    told = []
+    for name, claim in seen.claims.items():
+        differing = _differing(em, claim) if name != wanted and em.makes_claim else []
+        if differing:
+            told.append(f"{name}, whose {' and '.join(differing)} cannot be changed")
+    if not told:
+        return ""
+    return f"Claim {wanted} takes the place of {'; '.join(told)}, and which goes when no pod uses it"
+
+
+def _differing(em: EmbeddingModel, claim: Body) -> list[str]:
+    """Returns the fields of a claim that the spec has otherwise, and that nobody can change."""
+    spec = claim["spec"]
+    # a class that the API server has filled in was not asked for
+    asked = fields.owns(claim, naming.FIELD_MANAGER, "spec", "storageClassName")
+    storage_class = spec.get("storageClassName") if asked else None
+    differs = {
+        "storageClassName": storage_class != em.cache.storage_class,
+        "accessModes": spec.get("accessModes") != [em.cache.access_mode],
+    }
+    return [name for name, does in differs.items() if does]
 
 
 def gives_way(seen: Observed, fingerprint: str) -> bool:

@@ -3,7 +3,7 @@
 import pytest
 
 from embedding_operator import api, naming
-from embedding_operator.errors import ForbiddenError, NotFoundError, RejectedError
+from embedding_operator.errors import ForbiddenError, NotFoundError
 from tests.unit.operator import samples
 from tests.unit.operator.world import KEY, World
 
@@ -255,24 +255,6 @@ def test_a_refused_object_is_told_in_the_condition() -> None:
     assert world.condition("Accepted")[:2] == ("False", "Rejected")
     assert "exceeded quota: storage" in world.condition("Ready")[2]
     assert outcome.look_again is not None
-
-
-def test_a_claim_that_cannot_grow_stops_nothing() -> None:
-    world = World()
-    world.serve()
-    world.change(cache={"size": "9Gi", "accessMode": "ReadWriteOnce"})
-    world.cluster.refuse["PersistentVolumeClaim"] = RejectedError("only expandable classes", status=422)
-    world.reconcile()
-    assert world.ready() == ("True", "Ready")
-    assert "only expandable classes" in world.condition("Cached")[2]
-
-
-def test_a_smaller_size_leaves_the_claim_as_it_is() -> None:
-    world = World()
-    world.serve()
-    world.change(cache={"size": "1Gi", "accessMode": "ReadWriteOnce"})
-    world.settle()
-    assert world.cluster.find("PersistentVolumeClaim")["spec"]["resources"]["requests"]["storage"] == "5Gi"
 
 
 def test_a_resource_that_goes_while_its_status_is_written_is_forgotten() -> None:
