@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from e2e.cases.hubs import hub
 from e2e.cases.kubectl import Kubectl, Object, model
 
 RERANKER = "embedding-operator/bert-tiny-cross-encoder"
@@ -54,12 +55,7 @@ def pod(name: str, image: str, **spec: Any) -> Object:
 @pytest.fixture(scope="module")
 def refusing(kubectl: Kubectl) -> None:
     """A hub that refuses."""
-    port = {"port": 80, "targetPort": 8080}
-    service = {"selector": {"app": "refusing"}, "ports": [port]}
-    kubectl.apply(
-        pod("refusing", kubectl.runtime_image, container={"command": ["python", "-c", HUB]}),
-        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "refusing"}, "spec": service},
-    )
+    kubectl.apply(*hub("refusing", kubectl.runtime_image, HUB))
     kubectl.wait("the hub", lambda: kubectl.request("http://refusing/401").status == 401, 30)
 
 

@@ -3,6 +3,7 @@
 Pain 5, Ready while broken, and a download whose progress nobody sees (kserve#1859, #1791, #4626).
 """
 
+from e2e.cases.hubs import hub
 from e2e.cases.kubectl import Kubectl, Object, model
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -33,7 +34,7 @@ ThreadingHTTPServer(("", 8080), Handler).serve_forever()
 
 
 def test_a_download_tells_how_far_it_is_and_how_fast(kubectl: Kubectl) -> None:
-    kubectl.apply(*_slow_hub(kubectl.runtime_image))
+    kubectl.apply(*hub("slow-hub", kubectl.runtime_image, SLOW_HUB))
     kubectl.wait("the slow hub", lambda: kubectl.request("http://slow-hub/healthz").status == 200, 30)
     resource = model("slow", MINILM, replicas=0)
     resource["spec"]["model"]["source"] = {"hub": {"endpoint": "http://slow-hub"}}
@@ -60,26 +61,3 @@ def test_a_download_tells_how_far_it_is_and_how_fast(kubectl: Kubectl) -> None:
 def _cache(kubectl: Kubectl) -> Object:
     found: Object = (kubectl.get("em", "slow") or {}).get("status", {}).get("cache", {})
     return found
-
-
-def _slow_hub(image: str) -> tuple[Object, Object]:
-    container = {
-        "name": "hub",
-        "image": image,
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["python", "-c", SLOW_HUB],
-    }
-    return (
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "slow-hub", "labels": {"app": "slow-hub"}},
-            "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": "slow-hub"},
-            "spec": {"selector": {"app": "slow-hub"}, "ports": [{"port": 80, "targetPort": 8080}]},
-        },
-    )
