@@ -37,6 +37,19 @@ def test_a_suspended_resource_keeps_cache_and_service_and_has_no_pods() -> None:
     assert world.cluster.events[-1][0::2] == ("Suspended", False)
 
 
+def test_pods_that_somebody_asks_for_at_the_deployment_of_a_suspended_resource_go_again() -> None:
+    world = World()
+    world.serve()
+    world.change(suspend=True)
+    world.settle()
+    deployment = world.cluster.find("Deployment")
+    deployment["spec"]["replicas"] = 2
+    for entry in deployment["metadata"]["managedFields"]:
+        entry["fieldsV1"].get("f:spec", {}).pop("f:replicas", None)
+    world.settle()
+    assert world.cluster.find("Deployment")["spec"]["replicas"] == 0
+
+
 def test_a_resumed_resource_serves_what_it_has_without_another_job() -> None:
     world = World(suspend=True)
     world.change(suspend=False)
