@@ -1,10 +1,10 @@
 """From a prefetch's state to what the resource says about its cache: pure decisions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from embedding_operator import advice
-from embedding_operator.api import EmbeddingModel
+from embedding_operator import advice, following
+from embedding_operator.api import Body, EmbeddingModel
 from embedding_operator.facts import Facts, Failure
 from embedding_operator.prefetch import (
     STARTING,
@@ -13,6 +13,7 @@ from embedding_operator.prefetch import (
     Missing,
     Pending,
     Progress,
+    Resolved,
     Retrying,
     Running,
     State,
@@ -76,6 +77,25 @@ def retry_at(failed: Failed) -> datetime | None:
     delay = min(longest, first * (1 << min(failed.attempt - 1, 8)))
     asked = timedelta(seconds=failed.failure.retry_after or 0)
     return failed.at + max(delay, asked)
+
+
+def check_at(em: EmbeddingModel, ended: Failed | Resolved, job: Body) -> datetime:
+    """Returns when to look up a followed revision again, which this Job has done: after the interval.
+
+    What may pass by itself is tried again as a download is, and nobody is asked before the time that it said.
+    """
+    if isinstance(ended, Resolved):
+        return following.due(em, job)
+    soon = retry_at(ended) if not ended.failure.permanent else None
+    return soon or following.due(em, job) + timedelta(seconds=ended.failure.retry_after or 0)
+
+
+def unfollowed(em: EmbeddingModel, cached: Cached, failure: Failure | None) -> Cached:
+    """Returns the same with why the revision cannot be looked up again, which changes nothing else."""
+    if failure is None or not cached.holds:
+        return cached
+    words = f"{em.source.revision} cannot be looked up again: {advice.words(em, failure)} It is tried again."
+    return replace(cached, reason="CheckFailed", message=f"{cached.message}; {words}")
 
 
 def cached(

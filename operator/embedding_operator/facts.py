@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from embedding_operator import naming
+from embedding_operator.observed import Observed, annotation
+
 _RARE = frozenset({"folder", "foreign", "layers", "hidden", "heads"})
 _SHAPE = ("layers", "hidden", "heads")
 
@@ -110,6 +113,16 @@ def from_annotation(text: str | None) -> Facts | None:
         return Facts(**record) if record else None
     except TypeError:
         return None
+
+
+def recorded(seen: Observed) -> dict[str, Facts]:
+    """Returns what the Deployments say they serve, by fingerprint; the youngest last."""
+    found: dict[str, Facts] = {}
+    for body in seen.deployments.values():
+        facts = from_annotation(annotation(body, naming.FACTS_ANNOTATION))
+        if facts is not None and body["metadata"]["name"] == naming.deployment(seen.em, facts.fingerprint):
+            found[naming.short(facts.fingerprint)] = facts
+    return found
 
 
 def from_result(text: str | None, request: Request) -> Facts | Resolution | Failure | None:

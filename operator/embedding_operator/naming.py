@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 from embedding_operator.api import GROUP, EmbeddingModel, Key
 
@@ -37,6 +38,9 @@ PREVIOUS_ANNOTATION = f"{GROUP}/previous-failure"
 SIZE_ANNOTATION = f"{GROUP}/cache-size"
 """On a Job: the claim's size when it was made, so that a larger one is known as a reason to try again."""
 
+COMMIT_ANNOTATION = f"{GROUP}/commit"
+"""On a Job that asks what a followed revision means: the commit that it meant before."""
+
 SIZE_REASON_ANNOTATION = f"{GROUP}/size-reason"
 """On a claim whose size the spec does not name: how it was worked out."""
 
@@ -62,7 +66,7 @@ PLACEMENT_ANNOTATION = f"{GROUP}/placement"
 """On a Job: digest of the spec's rules about where it may run, since a Job's template cannot be changed."""
 
 RETAINED_ANNOTATION = f"{GROUP}/retained"
-"""On a claim: it has no owner, and belongs to the next resource of the same name and model."""
+"""On a claim: it has no owner, and belongs to the next resource of the same name and model (retained_as)."""
 
 CHILD_SELECTOR = f"{MANAGED_BY_LABEL}={FIELD_MANAGER}"
 """Label selector of every child; watches are filtered by it in the API server."""
@@ -129,13 +133,20 @@ def claim(em: EmbeddingModel) -> str:
     return em.existing_claim or f"{em.name}-{_digest(*_source(em))}"
 
 
+def retained_as(em: EmbeddingModel) -> str:
+    """Returns the text of RETAINED_ANNOTATION: the same for all commits that a revision is followed to."""
+    if not em.source.follows:
+        return "true"
+    return claim(replace(em, source=replace(em.source, commit=None)))
+
+
 def claim_label(claim: str) -> str:
     """Returns a claim's name as the value of a label, which may be shorter than a name."""
     return claim if len(claim) <= 63 else _digest(claim)
 
 
 def _source(em: EmbeddingModel) -> list[str]:
-    files = [em.source.id, em.source.revision, em.source.file or ""]
+    files = [em.source.id, em.source.at, em.source.file or ""]
     if em.cache.per_replica:
         return [*files, "per-replica"]
     return [
@@ -170,8 +181,17 @@ def job(em: EmbeddingModel) -> str:
 
 def sizing_job(em: EmbeddingModel) -> str:
     """Returns the name of the Job that asks how large the model is, before there is a claim for it."""
-    parts = [em.source.id, em.source.revision, em.source.file or "", em.source.options]
+    parts = [em.source.id, em.source.at, em.source.file or "", em.source.options]
     return f"{em.name}-{_digest(*parts)}-size"
+
+
+def check_jobs(em: EmbeddingModel) -> tuple[str, str]:
+    """Returns the names of the Jobs that ask, one after the other, what a followed revision means.
+
+    There are two, so that an answer is there until the watches show the next Job.
+    """
+    name = f"{em.name}-{_digest(em.source.id, em.source.revision)}-check"
+    return f"{name}-0", f"{name}-1"
 
 
 def deployment(em: EmbeddingModel, fingerprint: str) -> str:

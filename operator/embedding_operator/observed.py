@@ -94,13 +94,19 @@ def observed(em: EmbeddingModel, children: Mapping[str, Iterable[Body]]) -> Obse
 
 
 def retained(body: Body, em: EmbeddingModel) -> bool:
-    """Returns whether an object is the claim that a resource of this name and model keeps, or has left."""
-    metadata = body["metadata"]
+    """Returns whether an object is a claim that a resource of this name and model keeps, or has left.
+
+    Where the revision is followed there may be one for each commit; while nobody knows which it means, none
+    of them is taken for one of before.
+    """
+    metadata, mark = body["metadata"], annotation(body, naming.RETAINED_ANNOTATION)
+    is_ours = metadata["name"] == naming.claim(em)
+    is_ours |= em.source.commit is not None and mark == naming.retained_as(em)
     return (
         body["kind"] == CLAIM
-        and metadata["name"] == naming.claim(em)
+        and is_ours
         and (metadata.get("labels") or {}).get(naming.MODEL_LABEL) == em.name
-        and annotation(body, naming.RETAINED_ANNOTATION) is not None
+        and mark is not None
         and controller(body) is None
     )
 

@@ -18,6 +18,7 @@ from embedding_operator import (
     course,
     events,
     fields,
+    following,
     naming,
     observed,
     pods,
@@ -42,7 +43,7 @@ from embedding_operator.errors import (
     RejectedError,
 )
 from embedding_operator.events import News, Standing
-from embedding_operator.filling import Filler
+from embedding_operator.filling import Filler, standing
 from embedding_operator.inquiry import Inquiry
 from embedding_operator.line import Line
 from embedding_operator.observed import (
@@ -55,7 +56,7 @@ from embedding_operator.observed import (
     Observed,
     stamp,
 )
-from embedding_operator.ports import Cache, Cluster, Servers
+from embedding_operator.ports import Cache, Children, Cluster, Servers
 from embedding_operator.prefetch import Done
 from embedding_operator.prefetcher import Step, filled
 from embedding_operator.resources import options
@@ -131,7 +132,7 @@ class Reconciler:
     async def _observe(self, key: Key, fresh: bool) -> Observed | None:
         if not fresh:
             body = self._cache.resource(key)
-            return None if body is None else observed.observed(api.parse(body), self._cache.children(key))
+            return None if body is None else _observed(body, self._cache.children(key))
         cached = self._cache.children(key)
         before = {child["metadata"]["uid"] for bodies in cached.values() for child in bodies}
         resource = self._cache.resource(key)
@@ -143,7 +144,7 @@ class Reconciler:
         if body is not None:
             alive.add(body["metadata"]["uid"])
         self._cache.bury(before - alive)
-        return None if body is None else observed.observed(api.parse(body), children)
+        return None if body is None else _observed(body, children)
 
     async def _reconcile(self, seen: Observed) -> Outcome:
         now = self._clock()
@@ -157,7 +158,7 @@ class Reconciler:
         plan = rollout.plan(seen, state, now)
         counted = await self._survey.census(now) if course.wants_count(seen, plan) else None
         way = course.course(seen, plan, self._templates(em, plan), counted, now)
-        step = Step(state if size or not em.makes_claim else sizing.asked(seen))
+        step = Step(standing(seen, size, state))
         if rollout.paused(em):
             cached = self._cached(seen, size, step, plan, "")
             await self._report(seen, plan, way, cached, status.accepted(em), now)
@@ -205,6 +206,7 @@ class Reconciler:
         cached = caching.cached(seen.em, state, step.progress, known, before)
         if seen.em.suspended and not cached.holds:
             cached = replace(cached, reason=status.SUSPENDED.reason, message=status.SUSPENDED.message)
+        cached = caching.unfollowed(seen.em, cached, following.trouble(seen))
         words = f"{cached.message}. {note}" if note else cached.message
         return replace(cached, message=words, size=sizing.shown(seen, size))
 
@@ -302,6 +304,13 @@ class Reconciler:
         self._announced.pop(key, None)
         self._filler.forget(key)
         self._inquiry.forget(key)
+
+
+def _observed(body: Body, children: Children) -> Observed:
+    """Returns the view of a resource whose revision is followed to what it means now."""
+    seen = observed.observed(api.parse(body), children)
+    em = following.followed(seen)
+    return seen if em is seen.em else observed.observed(em, children)
 
 
 def _until(now: datetime, *times: datetime | None) -> list[float]:

@@ -8,7 +8,7 @@ beside the old one and the Service moves at once, when all of the new one is ava
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from embedding_operator import advice, naming, pods, prefetch, revisions, sizing
+from embedding_operator import advice, following, naming, pods, prefetch, revisions, sizing
 from embedding_operator import facts as facts_of
 from embedding_operator.api import Body, EmbeddingModel
 from embedding_operator.facts import Facts
@@ -80,7 +80,7 @@ def paused(em: EmbeddingModel) -> bool:
 
 def plan(seen: Observed, state: State, now: datetime) -> Plan:
     """Returns what to bring about next. While the resource is paused the Service stays where it is."""
-    recorded = _recorded(seen)
+    recorded = facts_of.recorded(seen)
     wanted = _wanted(seen, state, recorded)
     old = _old(seen, wanted, recorded)
     serving = wanted
@@ -150,16 +150,6 @@ def template(seen: Observed, plan: Plan, facts: Facts, desired: Body, *, patient
 def service_moves(service: Body | None, serving: Facts) -> bool:
     """Returns whether applying the Service for this set would move it away from another one."""
     return service is not None and _selected(service) not in (None, naming.short(serving.fingerprint))
-
-
-def _recorded(seen: Observed) -> dict[str, Facts]:
-    """Returns what the Deployments say they serve, by fingerprint; the youngest last."""
-    found: dict[str, Facts] = {}
-    for body in seen.deployments.values():
-        facts = facts_of.from_annotation(annotation(body, naming.FACTS_ANNOTATION))
-        if facts is not None and body["metadata"]["name"] == naming.deployment(seen.em, facts.fingerprint):
-            found[naming.short(facts.fingerprint)] = facts
-    return found
 
 
 def _wanted(seen: Observed, state: State, recorded: dict[str, Facts]) -> Facts | None:
@@ -250,8 +240,13 @@ def _settled(seen: Observed, serving: Facts | None) -> datetime | None:
 
 def _in_use(seen: Observed, sets: list[Facts]) -> tuple[set[str], set[str]]:
     """Returns the names of the Jobs and claims that something wanted or running still stands on."""
-    standing = [*sets, *_recorded(seen).values()]
-    jobs = {naming.job(seen.em), *sizing.jobs(seen), *(facts.job for facts in standing)}
+    standing = [*sets, *facts_of.recorded(seen).values()]
+    jobs = {
+        naming.job(seen.em),
+        *sizing.jobs(seen),
+        *following.kept(seen),
+        *(facts.job for facts in standing),
+    }
     claims = {naming.claim(seen.em)} | {facts.claim for facts in standing}
     good = [revisions.last_good(revisions.history(seen, name)) for name in seen.deployments]
     templates = [version.template for version in good if version is not None]

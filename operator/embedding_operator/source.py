@@ -1,11 +1,13 @@
 """spec.model as typed values: which model, and where its files come from. No decisions."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 _Body = Mapping[str, Any]
+_UNITS = {"h": 3600, "m": 60, "s": 1}
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class UrlSource:
 class Source:
     """spec.model: what to fetch, and from where: from pvc or url where that is given, else from the hub.
 
+    follows: the model moves on when the revision means another commit, which is asked for every
+    check_interval seconds; commit is then what it means now, None while nobody knows (following.followed).
     options are what shapes vectors beside the files, as JSON in the runtime's names and sorted, so that equal
     options are equal text; empty where the repository's own files decide everything.
     """
@@ -73,6 +77,14 @@ class Source:
     options: str
     pvc: ClaimSource | None
     url: UrlSource | None
+    follows: bool
+    check_interval: int
+    commit: str | None = None
+
+    @property
+    def at(self) -> str:
+        """What to fetch: the commit that a followed revision is at, else the revision itself."""
+        return self.commit or self.revision
 
     @property
     def way(self) -> HubSource | UrlSource:
@@ -97,6 +109,8 @@ def parse_source(model: _Body) -> Source:
         hub=_hub(source.get("hub") or {}),
         pvc=_pvc(source.get("pvc")),
         url=_url(source.get("url")),
+        follows=model.get("revisionPolicy", "Pin") == "Follow",
+        check_interval=_seconds(model.get("revisionCheckInterval", "1h")),
     )
 
 
@@ -139,6 +153,11 @@ def _url(url: _Body | None) -> UrlSource | None:
 
 def _proxy(proxy: _Body | None) -> Proxy | None:
     return Proxy(proxy["url"], tuple(proxy.get("noProxy") or ())) if proxy else None
+
+
+def _seconds(duration: str) -> int:
+    """Returns a duration such as 1h30m in seconds."""
+    return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9]+)([hms])", duration))
 
 
 def _options(model: _Body) -> str:

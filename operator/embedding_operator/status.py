@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from embedding_operator import events, naming, pods, rollout, surge, volumes
+from embedding_operator import events, naming, pods, revisions, rollout, surge, volumes
 from embedding_operator.api import EmbeddingModel
 from embedding_operator.caching import Cached
 from embedding_operator.computing import CPU_FALLBACK, Computing, computing
@@ -17,6 +17,7 @@ from embedding_operator.course import Course
 from embedding_operator.facts import Facts
 from embedding_operator.observed import Observed, stamp
 from embedding_operator.pods import Problem
+from embedding_operator.resources import options
 from embedding_operator.resources.deployment import resources
 from embedding_operator.revisions import Choice
 from embedding_operator.rollout import Plan
@@ -91,7 +92,7 @@ def status(
         found |= {"fingerprint": shown.fingerprint, "model": _model(shown)}
         found["resources"] = resources(em, plan.wanted or shown).to_json()
         if not shown.folder:
-            found["resolvedRevision"] = shown.commit
+            found["resolvedRevision"] = _commit(seen, way, shown)
     happened = em.status.get("events") if rollout.paused(em) else events.kept(em.status, found, now)
     return found | {"events": happened} if happened else found
 
@@ -349,6 +350,13 @@ def _model(facts: Facts) -> dict[str, Any]:
         "precision": facts.precision,
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _commit(seen: Observed, way: Course, facts: Facts) -> str:
+    """Returns the commit that the pods of a set serve: of an older template, where they are made from one."""
+    choice, name = way.choice(facts), naming.deployment(seen.em, facts.fingerprint)
+    kept = revisions.kept_options(seen, name, choice.current) if choice else ""
+    return options.revision_in(kept) or facts.commit
 
 
 def _cache(cached: Cached) -> dict[str, Any]:

@@ -63,8 +63,12 @@ class Writer:
             await self._cluster.apply(desired, manager=naming.RECORD_MANAGER)
 
     async def delete(self, seen: Body) -> None:
-        """Deletes a child, if it is one and not on its way out already."""
-        if controlled_by(seen, self._em.uid) and "deletionTimestamp" not in seen["metadata"]:
+        """Deletes a child, if it is one and not on its way out already.
+
+        A retained claim is one where another has taken its place, since its revision is followed.
+        """
+        is_child = controlled_by(seen, self._em.uid) or retained(seen, self._em)
+        if is_child and "deletionTimestamp" not in seen["metadata"]:
             await self._cluster.delete(seen)
 
     async def check_free(self, kind: str, name: str) -> Body | None:

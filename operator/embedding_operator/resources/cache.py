@@ -25,15 +25,17 @@ def claim(em: EmbeddingModel, size: Size) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": _retained(found) if em.cache.retention == "Retain" else found,
+        "metadata": _retained(em, found) if em.cache.retention == "Retain" else found,
         "spec": asked,
     }
 
 
-def _retained(found: dict[str, Any]) -> dict[str, Any]:
+def _retained(em: EmbeddingModel, found: dict[str, Any]) -> dict[str, Any]:
     """Returns the metadata of a claim that stays when the resource goes."""
     kept = {name: value for name, value in found.items() if name != "ownerReferences"}
-    return kept | {"annotations": found.get("annotations", {}) | {naming.RETAINED_ANNOTATION: "true"}}
+    return kept | {
+        "annotations": found.get("annotations", {}) | {naming.RETAINED_ANNOTATION: naming.retained_as(em)}
+    }
 
 
 def _volume(em: EmbeddingModel) -> dict[str, Any]:
@@ -70,7 +72,7 @@ def job(
         "env": pod.env(
             {
                 "MODEL_ID": em.source.id,
-                "MODEL_REVISION": None if folder else commit or em.source.revision,
+                "MODEL_REVISION": None if folder else commit or em.source.at,
                 "MODEL_PATH": folder,
                 "MODEL_TASK": em.source.task,
                 "MODEL_FILE": em.source.file,

@@ -53,6 +53,12 @@ def restored(em: EmbeddingModel, text: str) -> dict[str, Any]:
     return _holding(em, text)
 
 
+def revision_in(text: str) -> str | None:
+    """Returns the revision that the model of such a ConfigMap's text is served at, None where it has none."""
+    models = json.loads(text)["models"] if text else ()
+    return next((entry["revision"] for entry in models if "revision" in entry), None)
+
+
 def mounted(template: Body, config_maps: Iterable[Body]) -> str:
     """Returns the text of that of these ConfigMaps which a pod template mounts, empty where none is."""
     known = {body["metadata"]["name"]: body["data"].get(FILE, "") for body in config_maps}

@@ -13,9 +13,20 @@ SCRATCH = "/tmp"  # noqa: S108 - a path in the container
 
 
 def job(
-    em: EmbeddingModel, runtime: Runtime, name: str, *, attempt: int = 1, before: Failure | None = None
+    em: EmbeddingModel,
+    runtime: Runtime,
+    name: str,
+    revision: str,
+    *,
+    commit: str | None = None,
+    attempt: int = 1,
+    before: Failure | None = None,
 ) -> dict[str, Any]:
-    """Returns the Job of this name. before is what the attempt before failed of that somebody has to mend."""
+    """Returns the Job of this name, which asks for this revision.
+
+    commit is what the revision meant before, where that is known; before is what the attempt before failed
+    of.
+    """
     container = {
         "name": naming.PREFETCH_CONTAINER,
         "image": f"{runtime.image}-cpu",
@@ -24,7 +35,7 @@ def job(
         "env": pod.env(
             {
                 "MODEL_ID": em.source.id,
-                "MODEL_REVISION": em.source.revision,
+                "MODEL_REVISION": revision,
                 "MODEL_FILE": em.source.file,
                 "MODELS_CONFIG": options.PATH if em.source.options else None,
                 "HF_HOME": SCRATCH,
@@ -48,6 +59,7 @@ def job(
     notes = {
         naming.ATTEMPT_ANNOTATION: str(attempt),
         naming.PLACEMENT_ANNOTATION: scheduling.digest(em, None),
+        naming.COMMIT_ANNOTATION: commit or "",
         naming.PREVIOUS_ANNOTATION: facts.failure_text(before) if before else "",
     }
     return {

@@ -6,7 +6,7 @@ from typing import Any
 
 from embedding_operator import api, naming
 from embedding_operator.api import EmbeddingModel
-from embedding_operator.facts import Facts
+from embedding_operator.facts import Facts, Resolution
 from embedding_operator.resources import resolve
 from embedding_operator.resources.meta import Runtime
 
@@ -104,9 +104,14 @@ def error(kind: str, message: str, *, permanent: bool, retry_after: float | None
     }
 
 
+def resolution() -> Resolution:
+    """What resolved says."""
+    return Resolution(COMMIT, 90_900_000)
+
+
 def ended_job(em: EmbeddingModel, name: str, result: dict[str, Any]) -> dict[str, Any]:
     """A Job that only asked, and has ended with this result."""
-    body = resolve.job(em, RUNTIME, name)
+    body = resolve.job(em, RUNTIME, name, em.source.revision)
     body["metadata"] |= {"uid": name, "creationTimestamp": "2026-01-01T12:00:00Z"}
     body["metadata"]["annotations"][naming.RESULT_ANNOTATION] = json.dumps(result)
     kind = "Failed" if result["status"] == "error" else "Complete"

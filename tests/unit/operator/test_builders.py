@@ -5,6 +5,7 @@ After an intended change: UPDATE_GOLDEN=1 pytest tests/unit/operator/test_builde
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,8 @@ PER_REPLICA = samples.model(
 PER_REPLICA_CLASS = samples.model(
     "own", cache={"mode": "PerReplica", "size": "2Gi", "storageClassName": "fast"}
 )
+PINNED = samples.model("followed", model={"revisionPolicy": "Follow"}, cache={"retention": "Retain"})
+FOLLOWING = replace(PINNED, source=replace(PINNED.source, commit=samples.COMMIT))
 
 TEMPLATE = {
     "metadata": {"labels": {"a": "b"}},
@@ -141,11 +144,16 @@ OBJECTS: dict[str, Any] = {
         Size("2Gi", "the files' 1000.0 MB and half as much again, in whole Gi", measured=True),
     ),
     "job": cache.job(CPU, samples.RUNTIME),
-    "job-resolve": resolve.job(HUB, samples.RUNTIME, naming.sizing_job(HUB)),
+    "job-resolve": resolve.job(HUB, samples.RUNTIME, naming.sizing_job(HUB), "main"),
     "job-resolve-placed": resolve.job(
-        PLACED, samples.RUNTIME, naming.sizing_job(PLACED), attempt=2, before=DENIED
+        PLACED, samples.RUNTIME, naming.sizing_job(PLACED), "main", attempt=2, before=DENIED
     ),
-    "job-resolve-shaped": resolve.job(SHAPED, samples.RUNTIME, naming.sizing_job(SHAPED)),
+    "job-check": resolve.job(
+        FOLLOWING, samples.RUNTIME, naming.check_jobs(FOLLOWING)[1], "main", commit="d" * 40
+    ),
+    "job-followed": cache.job(FOLLOWING, samples.RUNTIME),
+    "claim-followed": cache.claim(FOLLOWING, FIVE),
+    "job-resolve-shaped": resolve.job(SHAPED, samples.RUNTIME, naming.sizing_job(SHAPED), "main"),
     "job-gpu": cache.job(GPU, samples.RUNTIME, attempt=3, hosts=["b", "a"]),
     "job-hub": cache.job(HUB, samples.RUNTIME),
     "deployment": deployment(CPU, samples.facts(CPU), samples.RUNTIME),

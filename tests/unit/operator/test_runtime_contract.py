@@ -84,7 +84,7 @@ def test_the_job_that_asks_asks_for_what_is_fetched_then(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     found = []
-    for job in (resolve.job(EM, samples.RUNTIME, "size"), cache.job(EM, samples.RUNTIME)):
+    for job in (resolve.job(EM, samples.RUNTIME, "size", EM.source.at), cache.job(EM, samples.RUNTIME)):
         with monkeypatch.context() as patched:
             names = hand_over(job, options.fetching(EM), patched, tmp_path)
             assert names - known(PrefetchSettings) == {"TMPDIR"}
