@@ -39,6 +39,7 @@ async def operate(settings: Settings) -> None:
             lambda: datetime.now(UTC),
             jitter,
             prefetches=settings.max_concurrent_prefetches,
+            allowed=settings.pod_template_allow,
         )
 
         async def work(key: Key, fresh: bool) -> Outcome:
@@ -116,7 +117,7 @@ def main() -> int:
         settings = Settings()
     except ValidationError as error:
         for problem in error.errors():
-            name = "_".join(str(part) for part in problem["loc"]).upper()
+            name = "".join(str(part) for part in problem["loc"][:1]).upper()
             print(f"{name}: {problem['msg']}", file=sys.stderr)
         return 2
     logs.configure(settings.log_level, settings.log_format)

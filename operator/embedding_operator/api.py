@@ -107,6 +107,7 @@ class EmbeddingModel:
     """One resource. body is the object that it was read from, for its status and managedFields.
 
     env are further variables of the serving container, as in a Pod; pull_secrets are names of Secrets.
+    pod_template is merged into the serving pods' template, empty where there is none.
     """
 
     key: Key
@@ -127,6 +128,7 @@ class EmbeddingModel:
     service: ServiceSpec
     resources: Body | None
     image: str | None
+    pod_template: Body
     body: Body
 
     @property
@@ -192,6 +194,7 @@ def parse(body: Body) -> EmbeddingModel:
         service=_service(spec.get("service") or {}),
         resources=spec.get("resources"),
         image=spec.get("image"),
+        pod_template=spec.get("podTemplate") or {},
         body=body,
     )
 

@@ -7,6 +7,7 @@
     │   ├── ForbiddenError       the operator's role, a quota or an admission rule says no
     │   └── RejectedError        the object is invalid, or changes what cannot be changed
     ├── NameConflictError        an object of the wanted name belongs to somebody else
+    ├── PodTemplateRefusedError  spec.podTemplate says what it may not
     ├── LeftoverError            an object of the wanted name is about to be removed; wait for that
     └── OwnerGoneError           the resource that all this is for no longer exists
 
@@ -56,6 +57,10 @@ class NameConflictError(OperatorError):
         )
         self.kind = kind
         self.name = name
+
+
+class PodTemplateRefusedError(OperatorError):
+    """spec.podTemplate says what it may not; the text has the paths, and what to do."""
 
 
 class LeftoverError(OperatorError):

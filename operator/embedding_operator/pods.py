@@ -74,7 +74,7 @@ def diagnosis(pod: Body, container: str, told: Told | None = None) -> Problem | 
         return problem
     if state is None:
         return Problem(STARTING, "the pod is being set up on its node", 10)
-    return _waiting(state) or _ended(state, container) or _running(state, told)
+    return _waiting(state) or _ended(state, container) or _beside(status, container) or _running(state, told)
 
 
 def unschedulable(pod: Body) -> bool:
@@ -155,6 +155,15 @@ def _waiting(state: Mapping[str, Any]) -> Problem | None:
         return Problem(stable, f"image {state.get('image', '')} cannot be pulled: {words}", 70)
     if reason in START_REASONS:
         return Problem(reason, clip(waiting.get("message") or "the container cannot be started"), 70)
+    return None
+
+
+def _beside(status: Mapping[str, Any], container: str) -> Problem | None:
+    """Returns what is wrong with a container that spec.podTemplate has put beside this one."""
+    for state in status.get("containerStatuses") or ():
+        name = state.get("name", "")
+        if name != container and (problem := _waiting(state) or _ended(state, name)) is not None:
+            return problem
     return None
 
 

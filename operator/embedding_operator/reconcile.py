@@ -5,7 +5,7 @@ What is kept between two reconciles only saves requests (the last progress read)
 changes nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -23,6 +23,7 @@ from embedding_operator import (
     observed,
     pods,
     prefetch,
+    privileges,
     revisions,
     rollout,
     sizing,
@@ -40,6 +41,7 @@ from embedding_operator.errors import (
     NameConflictError,
     NotFoundError,
     OwnerGoneError,
+    PodTemplateRefusedError,
     RejectedError,
 )
 from embedding_operator.events import News, Standing
@@ -87,7 +89,10 @@ class Outcome:
 
 
 class Reconciler:
-    """Reconciles one resource at a time, whichever the queue names; safe to run for several at once."""
+    """Reconciles one resource at a time, whichever the queue names; safe to run for several at once.
+
+    allowed is what spec.podTemplate may say beyond what is harmless (privileges.PRIVILEGES).
+    """
 
     def __init__(
         self,
@@ -99,12 +104,14 @@ class Reconciler:
         jitter: Callable[[float], float] = lambda seconds: seconds,
         *,
         prefetches: int = 4,
+        allowed: Collection[str] = (),
     ) -> None:
         self._cluster = cluster
         self._cache = cache
         self._runtime = runtime
         self._clock = clock
         self._jitter = jitter
+        self._allowed = frozenset(allowed)
         self._filler = Filler(cluster, runtime, Line(cache.jobs, prefetches), jitter)
         self._survey = Survey(cluster)
         self._inquiry = Inquiry(servers)
@@ -166,12 +173,15 @@ class Reconciler:
         accepted, note = status.accepted(em), ""
         look_again: list[float] = []
         try:
+            privileges.check(em.pod_template, self._allowed)
             step, note = await self._filler.fill(seen, size, plan, state, writer, now)
             seen = await self._apply_sets(seen, plan, way, writer)
             await self._prune(seen, plan, way, writer)
         except LeftoverError as error:
             accepted = Verdict(False, "WaitingForRemoval", str(error))
             look_again.append(2.0)
+        except PodTemplateRefusedError as error:
+            accepted = Verdict(False, "PodTemplateRefused", str(error))
         except NameConflictError as error:
             accepted = Verdict(False, "NameConflict", str(error))
             look_again.append(self._jitter(BLOCKED_SECONDS))

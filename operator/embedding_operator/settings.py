@@ -1,9 +1,17 @@
 """The operator's settings, read from the environment once. Nothing else reads the environment."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Privilege = Literal[
+    "serviceAccountName", "automountServiceAccountToken", "nodeName", "hostNetwork", "hostPID", "hostIPC",
+    "hostUsers", "hostPath", "hostPorts", "probeHosts", "privileged", "allowPrivilegeEscalation",
+    "capabilities", "runAsRoot", "volumes", "securityContext",
+]  # fmt: skip
+"""What an administrator may allow in spec.podTemplate. probeHosts: probes and hooks that name a host;
+volumes: types that the restricted Pod Security level has not; securityContext: what no other name is for."""
 
 
 class Settings(BaseSettings):
@@ -34,6 +42,11 @@ class Settings(BaseSettings):
     max_concurrent_prefetches: int = Field(
         default=4, ge=1, le=1000, description="Models that are fetched at the same time, by a Job each."
     )
+    pod_template_allow: Annotated[tuple[Privilege, ...], NoDecode] = Field(
+        default=(),
+        description="What spec.podTemplate may say beyond what is harmless, separated by commas: "
+        "hostPath, hostNetwork, ... (docs/operations.md).",
+    )
     resync_seconds: float = Field(
         default=300,
         ge=10,
@@ -41,3 +54,9 @@ class Settings(BaseSettings):
     )
     health_port: int = Field(default=8080, ge=1, le=65535, description="Port of GET /healthz.")
     metrics_port: int = Field(default=9090, ge=1, le=65535, description="Port of GET /metrics.")
+
+    @field_validator("pod_template_allow", mode="before")
+    @classmethod
+    def _separated(cls, value: Any) -> Any:
+        names = value.split(",") if isinstance(value, str) else value
+        return tuple(name.strip() for name in names if name.strip())

@@ -4,10 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 from embedding_operator import footprint, naming
-from embedding_operator.api import Body, EmbeddingModel
+from embedding_operator.api import EmbeddingModel
 from embedding_operator.facts import Facts
 from embedding_operator.footprint import Needs
-from embedding_operator.resources import hub, options, pod, replica, scheduling
+from embedding_operator.resources import hub, merge, options, pod, replica, scheduling
 from embedding_operator.resources.meta import Runtime, metadata
 
 PORT = 8090
@@ -40,14 +40,7 @@ def deployment(em: EmbeddingModel, facts: Facts, runtime: Runtime) -> dict[str, 
             "progressDeadlineSeconds": em.rollout.progress_deadline,
             "strategy": strategy(replace=em.rollout.surge == "Replace"),
             "selector": {"matchLabels": selector},
-            "template": {
-                "metadata": {
-                    "labels": naming.labels(em.name, "serving")
-                    | selector
-                    | scheduling.labels(em, facts.claim)
-                },
-                "spec": _pod(em, facts, runtime, selector),
-            },
+            "template": merge.merged(_template(em, facts, runtime, selector), em.pod_template),
         },
     }
 
@@ -56,6 +49,11 @@ def strategy(*, replace: bool) -> dict[str, Any]:
     """Returns how a Deployment exchanges its pods: one leaves first (replace), or one is added first."""
     surge, unavailable = (0, 1) if replace else (1, 0)
     return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}
+
+
+def _template(em: EmbeddingModel, facts: Facts, runtime: Runtime, selector: dict[str, str]) -> dict[str, Any]:
+    labels = naming.labels(em.name, "serving") | selector | scheduling.labels(em, facts.claim)
+    return {"metadata": {"labels": labels}, "spec": _pod(em, facts, runtime, selector)}
 
 
 def _pod(em: EmbeddingModel, facts: Facts, runtime: Runtime, selector: dict[str, str]) -> dict[str, Any]:
@@ -146,13 +144,7 @@ def _env(em: EmbeddingModel, facts: Facts, runtime: Runtime) -> list[dict[str, A
     )
     names = {item["name"] for item in given}
     # an object stored before a rule of the schema existed may still name one of ours
-    return given + [_variable(item) for item in em.env if item["name"] not in names]
-
-
-def _variable(item: Body) -> dict[str, Any]:
-    """Returns a variable as the API server stores it, or every comparison with it would find a difference."""
-    ref = (item.get("valueFrom") or {}).get("fieldRef")
-    return {**item, "valueFrom": {"fieldRef": {"apiVersion": "v1"} | ref}} if ref else dict(item)
+    return given + [merge.stored(item) for item in em.env if item["name"] not in names]
 
 
 def resources(em: EmbeddingModel, facts: Facts) -> Needs:

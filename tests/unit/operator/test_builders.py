@@ -126,6 +126,31 @@ PER_REPLICA_CLASS = samples.model(
 )
 PINNED = samples.model("followed", model={"revisionPolicy": "Follow"}, cache={"retention": "Retain"})
 FOLLOWING = replace(PINNED, source=replace(PINNED.source, commit=samples.COMMIT))
+MERGED = samples.model(
+    "merged",
+    podTemplate={
+        "metadata": {"labels": {"team": "search"}, "annotations": {"example.com/scrape": "true"}},
+        "spec": {
+            "dnsConfig": {"options": [{"name": "ndots", "value": "1"}]},
+            "securityContext": {"supplementalGroups": [4000]},
+            "initContainers": [{"name": "wait", "image": "wait:1"}],
+            "containers": [
+                {
+                    "name": "server",
+                    "startupProbe": {"failureThreshold": 600},
+                    "env": [{"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+                    "volumeMounts": [{"name": "extra", "mountPath": "/extra", "readOnly": True}],
+                },
+                {
+                    "name": "proxy",
+                    "image": "proxy:1",
+                    "ports": [{"containerPort": 9000}, {"containerPort": 9000, "protocol": "UDP"}],
+                },
+            ],
+            "volumes": [{"name": "extra", "secret": {"secretName": "extra"}}],
+        },
+    },
+)
 
 TEMPLATE = {
     "metadata": {"labels": {"a": "b"}},
@@ -181,6 +206,7 @@ OBJECTS: dict[str, Any] = {
     "deployment-per-replica-class": deployment(
         PER_REPLICA_CLASS, samples.facts(PER_REPLICA_CLASS), samples.RUNTIME
     ),
+    "deployment-merged": deployment(MERGED, samples.facts(MERGED), samples.RUNTIME),
     "service": service(CPU, samples.FINGERPRINT),
     "budget": budget(CPU, samples.FINGERPRINT),
     "revision": revision(CPU, "minilm-abababab", Version("0123abcd", 2, TEMPLATE)),

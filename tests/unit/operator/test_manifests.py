@@ -47,7 +47,10 @@ def problems(schema: dict[str, Any], value: Any, at: str = "") -> list[str]:
         found += [f"{at}.{name}: missing" for name in schema.get("required", ()) if name not in value]
         for name, item in value.items():
             below = known.get(name) or schema.get("additionalProperties")
-            found += [f"{at}.{name}: unknown"] if below is None else problems(below, item, f"{at}.{name}")
+            if below is not None:
+                found += problems(below, item, f"{at}.{name}")
+            elif not schema.get("x-kubernetes-preserve-unknown-fields"):
+                found.append(f"{at}.{name}: unknown")
     if isinstance(value, list):
         found += [f"{at}: many"] if len(value) > schema["maxItems"] else []
         found += [

@@ -98,6 +98,16 @@ def test_a_server_that_runs_is_not_ready_for_the_reason_that_it_gives(
     assert (problem.rank >= pods.ROOT_CAUSE) is is_root_cause
 
 
+@pytest.mark.parametrize("state", [waiting("CrashLoopBackOff"), CRASH])
+def test_a_container_beside_the_server_is_named_where_it_is_what_fails(state: dict[str, Any]) -> None:
+    statuses = container({"running": {}}, started=True)
+    statuses["containerStatuses"] += samples.container_status("side", state, lastState=CRASH)
+    problem = pods.diagnosis(samples.pod("p", **statuses), SERVER, Report("ready"))
+    assert problem
+    assert problem.reason == "CrashLoopBackOff"
+    assert problem.message.startswith("container side ended with exit code 1")
+
+
 def test_what_a_server_said_before_it_crashed_is_not_what_is_wrong() -> None:
     crashed = container(waiting("CrashLoopBackOff"), lastState=CRASH, restartCount=1)
     problem = pods.diagnosis(samples.pod("p", **crashed), SERVER, Report("loading", "Loading", "a/b"))

@@ -14,6 +14,11 @@ def test_variables_have_the_fields_names_in_capitals(monkeypatch: pytest.MonkeyP
     assert (settings.runtime_image, settings.reconcile_workers) == ("mine:2", 7)
 
 
+def test_a_list_is_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POD_TEMPLATE_ALLOW", "hostPath, capabilities,")
+    assert Settings().pod_template_allow == ("hostPath", "capabilities")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -22,6 +27,7 @@ def test_variables_have_the_fields_names_in_capitals(monkeypatch: pytest.MonkeyP
         ("LOG_FORMAT", "xml"),
         ("RESYNC_SECONDS", "1"),
         ("HEALTH_PORT", "http"),
+        ("POD_TEMPLATE_ALLOW", "hostPath,everything"),
     ],
 )
 def test_a_wrong_value_ends_the_process_with_its_name(
