@@ -35,7 +35,8 @@ def followed(seen: Observed) -> EmbeddingModel:
 def known(seen: Observed) -> str | None:
     """Returns the commit that the followed revision means, as far as anybody knows.
 
-    Where no Job tells, since somebody removed it, it is what the youngest set serves.
+    Where no Job tells, since somebody removed it, it is what was fetched last, else what the youngest set
+    serves.
     """
     if not seen.em.source.follows:
         return None
@@ -44,13 +45,7 @@ def known(seen: Observed) -> str | None:
         commit = state.resolution.commit if isinstance(state, Resolved) else None
         if commit := commit or annotation(job, naming.COMMIT_ANNOTATION):
             return commit
-    plain = _at(seen.em, None)
-    served = [
-        found.commit
-        for found in facts.recorded(seen).values()
-        if found.job in (naming.job(plain), naming.job(_at(plain, found.commit)))
-    ]
-    return served[-1] if served else None
+    return _fetched(seen) or _served(seen)
 
 
 def last(seen: Observed) -> Body | None:
@@ -102,6 +97,24 @@ def due(em: EmbeddingModel, job: Body) -> datetime:
 def _checks(seen: Observed) -> Sequence[Body]:
     names = naming.check_jobs(seen.em) if seen.em.source.follows else ()
     return [job for name, job in seen.jobs.items() if name in names]
+
+
+def _fetched(seen: Observed) -> str | None:
+    for name, job in reversed(list(seen.jobs.items())):
+        commit = prefetch.revision(job)
+        if commit != seen.em.source.revision and name == naming.job(_at(seen.em, commit)):
+            return commit
+    return None
+
+
+def _served(seen: Observed) -> str | None:
+    plain = naming.job(_at(seen.em, None))
+    found = [
+        told.commit
+        for told in facts.recorded(seen).values()
+        if told.job in (plain, naming.job(_at(seen.em, told.commit)))
+    ]
+    return found[-1] if found else None
 
 
 def _share(uid: str) -> Fraction:

@@ -162,6 +162,13 @@ def hub(job: Body) -> str:
     return origin(archive) if archive else env.get("HF_ENDPOINT") or ""
 
 
+def revision(job: Body) -> str | None:
+    """Returns the branch, tag or commit that a Job was told to fetch, None where it was told none."""
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    env = {item["name"]: item.get("value") for item in container.get("env") or ()}
+    return env.get("MODEL_REVISION")
+
+
 def raw_result(job: Body, pods_of_job: Sequence[Body]) -> str | None:
     """Returns the last termination message of the Job's pods, or what was kept of it on the Job."""
     for pod in reversed(pods_of_job):

@@ -52,6 +52,10 @@ def seen(*children: dict[str, Any], em: EmbeddingModel = EM) -> Observed:
     return observed(em, kinds)
 
 
+def fetching(commit: str | None) -> dict[str, Any]:
+    return cache.job(at(commit), samples.RUNTIME)
+
+
 FOUND = check(0, samples.resolved(commit=FIRST))
 ASKING = check(1, None, 30, commit=FIRST)
 REFUSED = check(1, DENIED, 30, commit=FIRST)
@@ -69,6 +73,8 @@ REFUSED = check(1, DENIED, 30, commit=FIRST)
         pytest.param([REFUSED], FIRST, id="refused after an answer"),
         pytest.param([FOUND, check(1, samples.resolved(commit=SECOND), 30)], SECOND, id="moved"),
         pytest.param([serving(at(FIRST), FIRST)], FIRST, id="no Job, something serves"),
+        pytest.param([serving(at(FIRST), FIRST), fetching(SECOND)], SECOND, id="no Job, another is fetched"),
+        pytest.param([fetching(None)], None, id="no Job, the revision itself was fetched"),
         pytest.param([serving(EM, FIRST)], FIRST, id="served before it was followed"),
         pytest.param([serving(at(FIRST), FIRST), FOUND], FIRST, id="as it serves"),
         pytest.param(

@@ -214,6 +214,17 @@ def test_checks_that_somebody_removed_are_made_again_and_disturb_nothing() -> No
     assert world.names("PersistentVolumeClaim") == names
 
 
+def test_a_commit_that_is_being_fetched_is_not_given_up_where_somebody_removes_the_check() -> None:
+    world = followed()
+    check_again(world, SECOND)
+    before = {job["metadata"]["uid"] for job in fetching(world)}
+    for job in checks(world):
+        world.cluster.remove("Job", job["metadata"]["name"])
+    world.settle()
+    assert {job["metadata"]["uid"] for job in fetching(world)} == before
+    assert len(world.names("PersistentVolumeClaim")) == 2
+
+
 def test_a_pinned_model_that_is_to_be_followed_is_not_fetched_again() -> None:
     world = World()
     world.serve()
