@@ -2,9 +2,11 @@
 
 <home>/archives/<sha256>/... is an archive's content, and there as a whole or not at all: it is unpacked
 beside that, and renamed. What is unfinished lies under a name that begins with a dot, and is gone on with, or
-begun anew, by whoever comes next.
+begun anew, by whoever comes next. The digests of the files stay, so that what was damaged since is noticed.
 """
 
+import json
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,11 +21,15 @@ from embedding_runtime.errors import (
     UnsupportedArchiveError,
 )
 from embedding_runtime.registry.client import constants, get_session, hf_raise_for_status
+from embedding_runtime.registry.digests import digests
 from embedding_runtime.registry.download import Blob, download
 from embedding_runtime.registry.locks import held
 from embedding_runtime.registry.refusals import translate
 from embedding_runtime.registry.unpacking import unpack
 from embedding_runtime.registry.volume import check_volume
+from embedding_runtime.telemetry import logger
+
+_log = logger("archive")
 
 # Hears a phase (downloading, unpacking), the bytes that are there, and those of all where they are known.
 Report = Callable[[str, int, int | None], None]
@@ -49,21 +55,23 @@ def folder_of(home: Path, sha256: str) -> Path:
 
 
 def obtain(archive: Archive, home: Path, report: Report, *, offline: bool = False) -> Path:
-    """The folder with the archive's content; no request is made where it is there already.
+    """The folder with the archive's content; no request is made where it is there already, and intact.
 
     Raises DigestMismatchError, UnsupportedArchiveError, ModelNotFoundError, AccessDeniedError, HubError,
     CacheError, NotCachedError.
     """
     done = folder_of(home, archive.sha256)
-    packed, staging = _beside(done, "packed"), _beside(done, "unpacking")
-    if done.is_dir():
+    packed = _beside(done, "packed")
+    if _is_intact(done):
         with suppress(OSError):  # what a process that was killed between two steps has left
             packed.unlink(missing_ok=True)
         return done
     if offline:
-        raise NotCachedError(f"{archive.url} is not in {done}, and HF_HUB_OFFLINE is set")
+        raise NotCachedError(
+            f"{archive.url} is not in {done}, or damaged there, and is not asked for: HF_HUB_OFFLINE is set"
+        )
     try:
-        _bring(archive, done, packed, staging, report)
+        _bring(archive, done, packed, report)
     except RuntimeFault:
         raise
     except Exception as error:
@@ -74,8 +82,8 @@ def obtain(archive: Archive, home: Path, report: Report, *, offline: bool = Fals
     return done
 
 
-def _bring(archive: Archive, done: Path, packed: Path, staging: Path, report: Report) -> None:
-    lock = _beside(done, "locks")
+def _bring(archive: Archive, done: Path, packed: Path, report: Report) -> None:
+    lock, staging = _beside(done, "locks"), _beside(done, "unpacking")
     check_volume(done.parent, 0, archive.url)
     lock.parent.mkdir(exist_ok=True)
     with held(
@@ -84,13 +92,26 @@ def _bring(archive: Archive, done: Path, packed: Path, staging: Path, report: Re
         archive.url,
         lambda count: report("downloading", count, None),
     ):
-        if done.is_dir():
+        if _is_intact(done):
             return
         if not packed.exists():
             _fetch(archive, packed, report)
-        _unpack(packed, staging, lambda count: report("unpacking", count, None))
-        staging.rename(done)
+        unpacked = _unpack(packed, staging, lambda count: report("unpacking", count, None))
+        _note(unpacked, _beside(done, "digests"))
+        _show(staging, done)
         packed.unlink()
+
+
+def _show(staging: Path, done: Path) -> None:
+    """Put what was unpacked in its place, and away what was damaged there."""
+    damaged = _beside(done, "damaged")
+    shutil.rmtree(damaged, ignore_errors=True)
+    if done.exists():
+        _log.warning("unpacked again, since it was damaged", folder=str(done))
+        damaged.parent.mkdir(exist_ok=True)
+        done.rename(damaged)
+    staging.rename(done)
+    shutil.rmtree(damaged, ignore_errors=True)
 
 
 def _fetch(archive: Archive, packed: Path, report: Report) -> None:
@@ -137,12 +158,12 @@ def _size(archive: Archive) -> int | None:
     return int(told) if told.isdecimal() else None
 
 
-def _unpack(packed: Path, staging: Path, report: Callable[[int], None]) -> None:
+def _unpack(packed: Path, staging: Path, report: Callable[[int], None]) -> dict[str, str]:
     """Unpack into the empty folder `staging`; what fails leaves nothing of it."""
     shutil.rmtree(staging, ignore_errors=True)
     staging.parent.mkdir(exist_ok=True)
     try:
-        unpack(packed, staging, report)
+        return unpack(packed, staging, report)
     except UnsupportedArchiveError:
         shutil.rmtree(staging, ignore_errors=True)
         packed.unlink(missing_ok=True)  # no other attempt makes more of it
@@ -150,6 +171,24 @@ def _unpack(packed: Path, staging: Path, report: Callable[[int], None]) -> None:
     except OSError:
         shutil.rmtree(staging, ignore_errors=True)
         raise
+
+
+def _note(known: dict[str, str], path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    fresh.write_text(json.dumps(known), encoding="utf-8")
+    fresh.replace(path)
+
+
+def _is_intact(done: Path) -> bool:
+    """Whether the unpacked files are all there and those that the archive held; reads every byte of them."""
+    if not done.is_dir():
+        return False
+    try:
+        known: dict[str, str] = dict(json.loads(_beside(done, "digests").read_text(encoding="utf-8")))
+        return all(digests(done / name).sha256 == digest for name, digest in known.items())
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _bytes(folder: Path) -> int:

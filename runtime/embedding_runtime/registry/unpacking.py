@@ -7,6 +7,7 @@ newer than some Pythons that this runs on, and follows links on the disk.) Owner
 
 import errno
 import gzip
+import hashlib
 import os
 import shutil
 import stat
@@ -50,10 +51,13 @@ class Limits:
     ratio: int = 20
 
 
-def unpack(archive: Path, folder: Path, report: Callable[[int], None], limits: Limits | None = None) -> None:
+def unpack(
+    archive: Path, folder: Path, report: Callable[[int], None], limits: Limits | None = None
+) -> dict[str, str]:
     """Write the archive's folders, files, and links to its files into `folder`, which is made.
 
-    `report` hears the bytes written so far. Raises UnsupportedArchiveError, OSError.
+    `report` hears the bytes written so far. Returns the SHA-256 of each file by its path.
+    Raises UnsupportedArchiveError, OSError.
     """
     folder.mkdir()
     limits = limits or Limits()
@@ -63,6 +67,7 @@ def unpack(archive: Path, folder: Path, report: Callable[[int], None], limits: L
         with archive.open("rb") as file:
             _reader(file)(file, contents)
         contents.link_all()
+        return contents.digests
     except _BROKEN as error:
         raise UnsupportedArchiveError(f"the archive cannot be read: {error}") from error
     except OSError as error:
@@ -78,13 +83,19 @@ def inside(name: str) -> PurePosixPath:
     Raises UnsupportedArchiveError where it leads out of it.
     """
     path = PurePosixPath(name)
-    too_long = len(os.fsencode(name)) > _MOST_NAME_BYTES
-    too_long = too_long or any(len(os.fsencode(part)) > _MOST_PART_BYTES for part in path.parts)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or too_long:
+    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or not _is_text(name):
         raise UnsupportedArchiveError(
-            f"the archive holds {name[:200]!r}, which is no path in it: absolute, too long, or with .. or \\"
+            f"the archive holds {name[:200]!r}, which is no path in it: absolute, with .. or \\, or no UTF-8"
         )
+    too_long = len(name.encode()) > _MOST_NAME_BYTES
+    if too_long or any(len(part.encode()) > _MOST_PART_BYTES for part in path.parts):
+        raise UnsupportedArchiveError(f"the archive holds {name[:200]!r}, whose name is too long")
     return path
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name was UTF-8: what was not holds surrogates, which no message could be written with."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _reader(file: IO[bytes]) -> Callable[[IO[bytes], "_Contents"], None]:
@@ -169,8 +180,13 @@ class _Contents:
     def __init__(self, folder: Path, most: int, room: int, report: Callable[[int], None]) -> None:
         self._folder, self._most, self._room, self._report = folder, most, room, report
         self._entries, self._written = 0, 0
-        self._files: set[PurePosixPath] = set()
+        self._files: dict[PurePosixPath, str] = {}
         self._links: dict[PurePosixPath, PurePosixPath] = {}
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of each file."""
+        return {path.as_posix(): digest for path, digest in self._files.items()}
 
     def refuse(self, name: str) -> None:
         """Raise for what is neither file, folder nor link."""
@@ -187,12 +203,14 @@ class _Contents:
         path = self._counted(name)
         target = self._folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256()
         with target.open("xb") as file:
             while chunk := content.read(_CHUNK_BYTES):
                 self._write(file, chunk)
+                digest.update(chunk)
             file.flush()
             os.fsync(file.fileno())
-        self._files.add(path)
+        self._files[path] = digest.hexdigest()
 
     def link(self, name: str, beside: PurePosixPath, target: str) -> None:
         """Note a link, whose target is given from the folder `beside`."""

@@ -74,11 +74,14 @@ def fetch(home: Path, hub: OddHub, packed: Path, **variables: str) -> tuple[int,
 
 
 def kept(home: Path) -> list[str]:
-    """What lies in the home but locks, logs and empty folders."""
-    found = (
-        path for path in (home / "archives").rglob("*") if path.is_file() and ".lock" not in path.as_posix()
+    """What lies in the home but locks, noted digests and empty folders."""
+    root = home / "archives"
+    found = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
+    return sorted(
+        path.as_posix()
+        for path in found
+        if path.parts[0] not in (".locks", ".digests") and path.suffix != ".lock"
     )
-    return sorted(path.relative_to(home / "archives").as_posix() for path in found)
 
 
 def test_an_archive_is_served(tmp_path: Path, home: Path, hub: OddHub, packed: Path) -> None:
@@ -116,6 +119,22 @@ def test_what_is_unpacked_is_asked_for_never_again(home: Path, hub: OddHub, pack
     hub.asked.clear()
     assert fetch(home, hub, packed, HF_HUB_OFFLINE="1") == (0, first)
     assert hub.asked == []
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone"])
+def test_what_was_damaged_since_is_fetched_again(home: Path, hub: OddHub, packed: Path, damage: str) -> None:
+    _, first = fetch(home, hub, packed)
+    graph = home / "archives" / digest(packed) / "minilm/onnx/model.onnx"
+    content = graph.read_bytes()
+    if damage == "changed":
+        graph.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    else:
+        graph.unlink()
+    code, message = fetch(home, hub, packed, HF_HUB_OFFLINE="1")
+    assert (code, "damaged" in message["error"]["message"]) == (3, True)
+    assert fetch(home, hub, packed) == (0, first)
+    assert graph.read_bytes() == content
+    assert {name.partition("/")[0] for name in kept(home)} == {digest(packed)}
 
 
 def test_offline_an_archive_that_is_not_there_is_told(home: Path, hub: OddHub, packed: Path) -> None:

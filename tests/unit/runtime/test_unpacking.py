@@ -1,15 +1,20 @@
 """Archives become folders, and what is hostile in one never reaches the disk."""
 
 import gzip
+import hashlib
 import io
 import stat
 import struct
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from embedding_runtime.errors import UnsupportedArchiveError
 from embedding_runtime.registry.unpacking import Limits, unpack
@@ -68,8 +73,9 @@ def files(folder: Path) -> list[Path]:
 @pytest.mark.parametrize("made", [tar_of_files, tar_gz, zip_of_files])
 def test_files_and_folders_are_written_and_counted(tmp_path: Path, made: Callable[[Path], Path]) -> None:
     heard: list[int] = []
-    unpack(made(tmp_path / "archive"), tmp_path / "folder", heard.append)
+    digests = unpack(made(tmp_path / "archive"), tmp_path / "folder", heard.append)
     assert written(tmp_path / "folder") == FILES
+    assert digests == {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}
     assert heard[-1] == sum(map(len, FILES.values()))
 
 
@@ -109,14 +115,34 @@ def test_a_link_in_a_zip_is_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["/etc/passwd", "../outside", "a/../../outside", "a\\..\\b", "a/" * 600 + "b", "x" * 300],
+    ["/etc/passwd", "../outside", "a/../../outside", "a\\..\\b", "a/" * 600 + "b", "x" * 300, "a\udcff"],
 )
 @pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE])
 def test_what_leads_out_is_refused(tmp_path: Path, name: str, kind: bytes) -> None:
     archive = tar(tmp_path / "archive", member(name, kind=kind, target="file"))
-    with pytest.raises(UnsupportedArchiveError, match="no path in it"):
+    with pytest.raises(UnsupportedArchiveError, match=r"no path in it|too long"):
         unpack(archive, tmp_path / "folder", lambda _: None)
     assert files(tmp_path) == [archive]
+
+
+PARTS = st.sampled_from(["..", ".", "", "a", "b", "\udc80", "c" * 256])
+NAMES = st.lists(PARTS, min_size=1, max_size=4).map("/".join)
+KINDS = st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE])
+
+
+@given(st.lists(st.tuples(NAMES, KINDS, NAMES), max_size=8))
+def test_no_archive_reaches_out_of_its_folder(entries: list[tuple[str, bytes, str]]) -> None:
+    with tempfile.TemporaryDirectory() as outside:
+        folder = Path(outside) / "deep/folder"
+        folder.parent.mkdir()
+        members = (member(name, b"x" * (kind == tarfile.REGTYPE), kind, to) for name, kind, to in entries)
+        archive = tar(Path(outside) / "archive", *members)
+        with suppress(UnsupportedArchiveError):
+            unpack(archive, folder, lambda _: None)
+        links = [path for path in folder.rglob("*") if path.is_symlink()]
+        assert all(path.resolve(strict=True).is_relative_to(folder) for path in links)
+        assert {path.name for path in Path(outside).iterdir()} == {"archive", "deep"}
+        assert list(folder.parent.iterdir()) == [folder]
 
 
 @pytest.mark.parametrize(
