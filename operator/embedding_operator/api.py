@@ -27,12 +27,26 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True)
+class DeviceClaim:
+    """What a pod calls a ResourceClaim: one that exists (claim), or one of its own from a template.
+
+    request is the one request of it that is used, None for all.
+    """
+
+    name: str
+    claim: str | None
+    template: str | None
+    request: str | None
+
+
+@dataclass(frozen=True)
 class Gpu:
-    """spec.gpu: how many devices of which kind each pod gets."""
+    """spec.gpu: how many devices of which kind each pod gets; count is 0 where claims say what it gets."""
 
     count: int
     resource_name: str
     runtime_class: str | None
+    claims: tuple[DeviceClaim, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -202,7 +216,21 @@ def parse(body: Body) -> EmbeddingModel:
 def _gpu(gpu: Body | None) -> Gpu | None:
     if gpu is None:
         return None
-    return Gpu(gpu.get("count", 1), gpu.get("resourceName", "nvidia.com/gpu"), gpu.get("runtimeClassName"))
+    claims = tuple(
+        DeviceClaim(
+            claim["name"],
+            claim.get("resourceClaimName"),
+            claim.get("resourceClaimTemplateName"),
+            claim.get("request"),
+        )
+        for claim in gpu.get("resourceClaims") or ()
+    )
+    return Gpu(
+        0 if claims else gpu.get("count", 1),
+        gpu.get("resourceName", "nvidia.com/gpu"),
+        gpu.get("runtimeClassName"),
+        claims,
+    )
 
 
 def _cache(cache: Body) -> CacheSpec:

@@ -6,7 +6,7 @@ Objects travel as plain dictionaries. Every request has a timeout and is counted
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -39,6 +39,7 @@ _EVENT_MESSAGE = 1024
 """Longest message of an Event, in characters (the API's own limit)."""
 _UNTYPED = "failed to create typed patch object"
 """How the API server's answer begins to a field that the schema has not, or has of another type."""
+_SLICES = "/apis/resource.k8s.io/v1/resourceslices"
 _MOUNT_FAILURES = ("FailedMount", "FailedAttachVolume")
 _ERRORS = {
     400: RejectedError,
@@ -174,11 +175,19 @@ class KubernetesCluster:
     async def hosts_offering(self, resource: str, count: int) -> list[str]:
         """See ports.Cluster."""
         nodes = await self._list("Node", "/api/v1/nodes", "")
-        return sorted(
-            node["metadata"].get("labels", {}).get("kubernetes.io/hostname", node["metadata"]["name"])
-            for node in nodes
-            if _offers(node, resource) >= count and not node.get("spec", {}).get("unschedulable")
-        )
+        return _hosts(nodes, lambda node: _offers(node, resource) >= count)
+
+    async def hosts_with_devices(self) -> list[str] | None:
+        """See ports.Cluster."""
+        try:
+            slices = await self._list("ResourceSlice", _SLICES, "")
+        except NotFoundError:
+            return None  # an older cluster: the API server says of the pods what it makes of their claims
+        names = {(found.get("spec") or {}).get("nodeName") for found in slices}
+        if None in names:
+            return None
+        nodes = await self._list("Node", "/api/v1/nodes", "") if names else []
+        return _hosts(nodes, lambda node: node["metadata"]["name"] in names)
 
     async def post_event(self, em: EmbeddingModel, *, reason: str, message: str, warning: bool) -> None:
         """See ports.Cluster."""
@@ -290,6 +299,14 @@ class KubernetesCluster:
         if response.status >= 300:
             raise _error(response.status, data)
         return data
+
+
+def _hosts(nodes: Iterable[Body], has: Callable[[Body], bool]) -> list[str]:
+    return sorted(
+        node["metadata"].get("labels", {}).get("kubernetes.io/hostname", node["metadata"]["name"])
+        for node in nodes
+        if has(node) and not node.get("spec", {}).get("unschedulable")
+    )
 
 
 def _offers(node: Body, resource: str) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from embedding_operator import census, naming, pods, revisions, rollout, scaling, surge
-from embedding_operator.api import Body
+from embedding_operator.api import Body, EmbeddingModel
 from embedding_operator.census import Census, Unreadable
 from embedding_operator.facts import Facts
 from embedding_operator.observed import Observed, stamp
@@ -50,7 +50,7 @@ def wants_count(seen: Observed, plan: Plan) -> bool:
         for facts in plan.sets
         for pod in seen.pods_with(naming.selector(seen.em.name, facts.fingerprint))
     )
-    return waits and (seen.em.gpu is not None or surge.waits(seen, plan))
+    return waits and (bool(seen.em.gpu and seen.em.gpu.count) or surge.waits(seen, plan))
 
 
 def course(
@@ -83,9 +83,15 @@ def course(
         replaces=outlook.since is not None or em.rollout.surge == "Replace",
         since=outlook.since,
         notice=outlook.notice or (_decrease_waits(hold, rollout.replicas(em)) if hold else None),
-        scarcity=census.scarcity(counted, em.gpu.resource_name, em.gpu.count) if counted and em.gpu else "",
+        scarcity=_scarcity(em, counted),
         look_again=min(dues, default=None),
     )
+
+
+def _scarcity(em: EmbeddingModel, counted: Census | Unreadable | None) -> str:
+    if counted is None or em.gpu is None or not em.gpu.count:
+        return ""  # who has which device of a claim is for its driver to say
+    return census.scarcity(counted, em.gpu.resource_name, em.gpu.count)
 
 
 def _choices(seen: Observed, plan: Plan, desired: Mapping[str, Body], outlook: Outlook) -> dict[str, Choice]:

@@ -154,11 +154,18 @@ def _source(em: EmbeddingModel) -> list[str]:
         em.cache.storage_class or "",
         em.cache.access_mode,
         em.gpu.resource_name if em.gpu else "",
+        *_devices(em),
         *_nodes(em),
         *([em.existing_claim] if em.existing_claim else []),
         *([f"pvc:{em.source.pvc.path}"] if em.source.pvc else []),
         *([f"url:{em.source.url.sha256}:{em.source.url.path}"] if em.source.url else []),
     ]
+
+
+def _devices(em: EmbeddingModel) -> list[str]:
+    """Returns which devices are claimed, as text: others may be on other nodes."""
+    claims = em.gpu.claims if em.gpu else ()
+    return [json.dumps([claim.claim, claim.template]) for claim in claims]
 
 
 def _digest(*parts: str) -> str:

@@ -41,6 +41,12 @@ class Cluster(Protocol):
     async def hosts_offering(self, resource: str, count: int) -> list[str]:
         """Returns kubernetes.io/hostname of schedulable nodes with at least count of an extended resource."""
 
+    async def hosts_with_devices(self) -> list[str] | None:
+        """Returns kubernetes.io/hostname of schedulable nodes with devices that pods can claim.
+
+        None where any node may do: a device is not bound to one, or the cluster knows no such devices.
+        """
+
     async def census(self) -> Census:
         """Returns what all nodes have and which pods hold it, read now and page by page."""
 

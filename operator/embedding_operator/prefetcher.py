@@ -187,15 +187,20 @@ class Prefetcher:
         """Returns the nodes that the Job must run on (None: any), or why there is none."""
         if em.gpu is None or em.cache.per_replica:
             return None, None  # the Job binds no volume to its node
-        want = f"{em.gpu.resource_name}: {em.gpu.count}"
+        want, lacks = f"{em.gpu.resource_name}: {em.gpu.count}", "install its device plugin"
+        if em.gpu.claims:
+            want, lacks = "devices to claim", "install the driver that publishes its ResourceSlices"
         try:
-            hosts = await self._cluster.hosts_offering(em.gpu.resource_name, em.gpu.count)
+            if em.gpu.claims:
+                hosts = await self._cluster.hosts_with_devices()
+            else:
+                hosts = await self._cluster.hosts_offering(em.gpu.resource_name, em.gpu.count)
         except ForbiddenError as error:
             return None, Pending("NoGPUNode", f"nodes that offer {want} cannot be looked up: {error.message}")
-        if not hosts:
+        if hosts == []:
             return None, Pending(
                 "NoGPUNode",
-                f"no node that takes pods offers {want}. Add one, or install its device plugin; "
+                f"no node that takes pods offers {want}. Add one, or {lacks}; "
                 f"or remove spec.gpu to run on the CPU.",
             )
         return hosts, None

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from embedding_operator import footprint, naming
-from embedding_operator.api import EmbeddingModel
+from embedding_operator.api import DeviceClaim, EmbeddingModel
 from embedding_operator.facts import Facts
 from embedding_operator.footprint import Needs
 from embedding_operator.resources import hub, merge, options, pod, replica, scheduling
@@ -86,6 +86,8 @@ def _pod(em: EmbeddingModel, facts: Facts, runtime: Runtime, selector: dict[str,
         spec["topologySpreadConstraints"] = constraints
     if em.gpu and em.gpu.runtime_class is not None:
         spec["runtimeClassName"] = em.gpu.runtime_class
+    if em.gpu and em.gpu.claims:
+        spec["resourceClaims"] = [_claim(claim) for claim in em.gpu.claims]
     return spec
 
 
@@ -150,14 +152,27 @@ def _env(em: EmbeddingModel, facts: Facts, runtime: Runtime) -> list[dict[str, A
 def resources(em: EmbeddingModel, facts: Facts) -> Needs:
     """Returns what the serving container asks for, with its GPUs, which are requested and limited."""
     found = footprint.needs(em, facts)
-    gpus = {em.gpu.resource_name: str(em.gpu.count)} if em.gpu else {}
+    gpus = {em.gpu.resource_name: str(em.gpu.count)} if em.gpu and em.gpu.count else {}
     return replace(found, requests={**found.requests, **gpus}, limits={**found.limits, **gpus})
 
 
 def _resources(em: EmbeddingModel, facts: Facts) -> dict[str, Any]:
     found = resources(em, facts)
-    parts = {"requests": dict(found.requests), "limits": dict(found.limits)}
+    claims = [
+        {"name": claim.name} | ({"request": claim.request} if claim.request else {})
+        for claim in (em.gpu.claims if em.gpu else ())
+    ]
+    parts = {"requests": dict(found.requests), "limits": dict(found.limits), "claims": claims}
     return {name: values for name, values in parts.items() if values}
+
+
+def _claim(claim: DeviceClaim) -> dict[str, Any]:
+    found = {
+        "name": claim.name,
+        "resourceClaimName": claim.claim,
+        "resourceClaimTemplateName": claim.template,
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:

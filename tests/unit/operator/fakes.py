@@ -47,6 +47,7 @@ class FakeCluster:
         self.logs: dict[str, str] = {}
         self.mount_failures: dict[str, str] = {}
         self.hosts: list[str] | ApiError = []
+        self.device_hosts: list[str] | ApiError | None = []
         self.counted: Census | ApiError = Census((), ())
         self.refuse: dict[str, ApiError] = {}
         self.hidden: set[str] = set()  # uids that the watches have not shown yet
@@ -173,6 +174,12 @@ class FakeCluster:
         if isinstance(self.hosts, ApiError):
             raise self.hosts
         return self.hosts
+
+    async def hosts_with_devices(self) -> list[str] | None:
+        self.requests.append(("list", "ResourceSlice", ""))
+        if isinstance(self.device_hosts, ApiError):
+            raise self.device_hosts
+        return self.device_hosts
 
     async def census(self) -> Census:
         self.requests.append(("list", "Node", "census"))

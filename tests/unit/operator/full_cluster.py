@@ -23,12 +23,15 @@ WORDS = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
 
 
 class FullCluster(World):
-    """least: how few pods were ready behind the Service at any second since it was last set."""
+    """least: how few pods were ready behind the Service at any second since it was last set.
 
-    def __init__(self, gpus: int, **spec: Any) -> None:
-        super().__init__(gpu=samples.GPU, **spec)
-        self.gpus = gpus
-        self.cluster.hosts = [NODE]
+    words are the scheduler's where it has none left.
+    """
+
+    def __init__(self, gpus: int, words: str = WORDS, **spec: Any) -> None:
+        super().__init__(**{"gpu": samples.GPU, **spec})
+        self.gpus, self.words = gpus, words
+        self.cluster.hosts = self.cluster.device_hosts = [NODE]
         self.least = 0
         self.serial = 0
         self.progress: dict[str, tuple[Any, float]] = {}
@@ -157,7 +160,7 @@ class FullCluster(World):
                 pod["spec"]["nodeName"] = NODE
                 pod["status"]["conditions"] = [self._condition("PodScheduled", "True")]
             elif not pod["status"]["conditions"]:
-                pod["status"]["conditions"] = [self._condition("PodScheduled", "False", WORDS)]
+                pod["status"]["conditions"] = [self._condition("PodScheduled", "False", self.words)]
 
     def _load(self) -> None:
         for pod in self._alive():

@@ -50,6 +50,17 @@ SERVER = samples.model(
 )  # fmt: skip
 ZONES = [{"matchExpressions": [{"key": "zone", "operator": "In", "values": [zone]}]} for zone in ("x", "y")]
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+CLAIMING = samples.model(
+    "claiming",
+    gpu={
+        "resourceName": "gpu.example.com/any",
+        "runtimeClassName": "nvidia",
+        "resourceClaims": [
+            {"name": "own", "resourceClaimTemplateName": "one-gpu", "request": "gpu"},
+            {"name": "shared", "resourceClaimName": "network"},
+        ],
+    },
+)
 PLACED = samples.model(
     "placed",
     scheduling={
@@ -188,6 +199,7 @@ OBJECTS: dict[str, Any] = {
         RERANKER, samples.facts(RERANKER, task="rerank", dimensions=None), samples.RUNTIME
     ),
     "deployment-server": deployment(SERVER, samples.facts(SERVER), samples.RUNTIME),
+    "deployment-claiming": deployment(CLAIMING, samples.facts(CLAIMING), samples.RUNTIME),
     "deployment-placed": deployment(PLACED, samples.facts(PLACED), samples.RUNTIME),
     "job-placed": cache.job(PLACED, samples.RUNTIME, hosts=["a"]),
     "service-placed": service(PLACED, samples.FINGERPRINT),

@@ -206,6 +206,34 @@ def test_hosts_are_schedulable_nodes_with_enough_of_the_resource() -> None:
     assert ask(server, lambda c: c.hosts_offering("nvidia.com/gpu", 2)) == ["host-two"]
 
 
+def test_hosts_with_devices_are_the_schedulable_nodes_that_slices_name() -> None:
+    def node(name: str, **spec: bool) -> dict[str, Any]:
+        return {
+            "metadata": {"name": name, "labels": {"kubernetes.io/hostname": f"host-{name}"}},
+            "spec": spec,
+        }
+
+    nodes = {"items": [node("a"), node("b"), node("c", unschedulable=True)]}
+    local = [{"spec": {"nodeName": "b"}}, {"spec": {"nodeName": "c"}}, {"spec": {"nodeName": "b"}}]
+    server = Server((200, {"items": local}), (200, nodes))
+    assert ask(server, lambda c: c.hosts_with_devices()) == ["host-b"]
+    assert server.requests[0][1] == "/apis/resource.k8s.io/v1/resourceslices"
+
+
+@pytest.mark.parametrize(
+    ("answer", "hosts"),
+    [
+        ((200, {"items": []}), []),
+        ((200, {"items": [{"spec": {"nodeName": "b"}}, {"spec": {"allNodes": True}}]}), None),
+        ((404, {"message": "the server could not find the requested resource"}), None),
+    ],
+)
+def test_devices_that_are_on_no_node_or_on_any_bind_to_none(
+    answer: tuple[int, Any], hosts: list[str] | None
+) -> None:
+    assert ask(Server(answer), lambda c: c.hosts_with_devices()) == hosts
+
+
 def test_a_census_reads_nodes_and_the_pods_on_them_page_by_page() -> None:
     nodes = {"items": [{"metadata": {"name": "a"}, "status": {"allocatable": {"nvidia.com/gpu": "2"}}}]}
     pods = [

@@ -82,12 +82,12 @@ def test_the_full_sample_has_every_field_but_those_that_exclude_each_other() -> 
         for part in ("model", "cache", "gpu", "server", "scheduling", "service", "rollout")
         for name in spec[part]["properties"].keys() - body["spec"][part].keys()
     }
-    assert missing == {"model.file", "cache.claimName"}
+    assert missing == {"model.file", "gpu.resourceClaims", "cache.claimName"}
 
 
 def test_the_samples_are_there() -> None:
     assert [path.stem for path in SAMPLES] == [
-        "archive", "claim", "embedding", "full", "gpu", "per-replica", "reranker"
+        "archive", "claim", "devices", "embedding", "full", "gpu", "per-replica", "reranker"
     ]  # fmt: skip
 
 
@@ -97,6 +97,10 @@ def test_the_samples_are_there() -> None:
         ({}, ".spec.model: missing"),
         ({"model": {"id": "a/b", "task": "sing"}}, ".spec.model.task: enum"),
         ({"model": {"id": "a/b"}, "replicas": -1}, ".spec.replicas: small"),
+        (
+            {"model": {"id": "a/b"}, "gpu": {"resourceClaims": [{}]}},
+            ".spec.gpu.resourceClaims[0].name: missing",
+        ),
         ({"model": {"id": "a/b"}, "gpu": {"count": 0}}, ".spec.gpu.count: small"),
         ({"model": {"id": "a/b"}, "cache": {"size": "much"}}, ".spec.cache.size: pattern"),
         ({"model": {"id": "a/b"}, "typo": 1}, ".spec.typo: unknown"),

@@ -55,6 +55,18 @@ def test_without_room_it_waits_as_long_as_was_asked_and_replaces_then() -> None:
     assert "strategy" not in world.condition("Ready")[2]
 
 
+def test_devices_of_claims_are_given_back_like_those_that_are_counted() -> None:
+    claims = {"resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "one-gpu"}]}
+    words = "0/1 nodes are available: 1 cannot allocate all claims. still not schedulable"
+    world = FullCluster(2, words, gpu=claims, replicas=2, rollout={"surgeWaitSeconds": 30})
+    world.start()
+    world.change(image=GOOD)
+    world.run_until("WaitingForRoom")
+    assert "cannot allocate all claims" in world.condition("Progressing")[2]
+    world.run_until("Ready")
+    assert (world.least, world.pods_with_image(GOOD)) == (1, 2)
+
+
 def test_a_restart_of_the_operator_changes_nothing_on_the_way() -> None:
     world = started(2, 2, surgeWaitSeconds=30)
     world.change(image=GOOD)
