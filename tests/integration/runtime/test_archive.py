@@ -1,6 +1,7 @@
 """`prefetch` of an archive at an address, over real HTTP: there as a whole or not at all."""
 
 import hashlib
+import io
 import json
 import os
 import signal
@@ -160,6 +161,26 @@ def test_a_killed_process_leaves_what_the_next_one_goes_on_with(
     hub.body_fault = None
     assert fetch(home, hub, packed)[0] == 0
     assert hub.bodies()[-1].headers["range"] == f"bytes={hub.half_bytes}-"
+
+
+@pytest.mark.parametrize("stage", [f".packed/{'?' * 64}", ".unpacking/*/*/*", ".digests/*"])
+def test_whenever_it_is_killed_there_is_all_of_it_or_nothing(
+    home: Path, hub: OddHub, packed: Path, stage: str
+) -> None:
+    with tarfile.open(packed, "a") as archive:  # what takes a while to fetch, to check and to unpack
+        entry = tarfile.TarInfo("minilm/onnx/large.bin")
+        entry.size = 32 << 20
+        archive.addfile(entry, io.BytesIO(bytes(entry.size)))
+    with odd_hub(packed.parents[2]) as server:
+        variables = variables_for(home, server, packed)
+        process = subprocess.Popen([*RUNTIME, "prefetch"], env=variables, stdout=subprocess.DEVNULL)
+        wait_for(lambda: any((home / "archives").glob(stage)) or process.poll() is not None, stage)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        done = home / "archives" / digest(packed)
+        assert not done.exists() or (done / entry.name).stat().st_size == entry.size
+        assert fetch(home, server, packed)[0] == 0
+    assert {name.partition("/")[0] for name in kept(home)} == {done.name}
 
 
 def test_what_was_killed_while_unpacking_is_unpacked_anew(home: Path, hub: OddHub, packed: Path) -> None:
