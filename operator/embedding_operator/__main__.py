@@ -21,6 +21,9 @@ from embedding_operator.settings import Settings
 
 log = structlog.get_logger("embedding_operator")
 
+IMAGE_VOLUMES_SINCE = (1, 35)
+"""The first version of Kubernetes whose feature gate ImageVolume is on by itself."""
+
 CRD_SECONDS = 120
 """How long to wait at start for the API server and for the CRD, which may just be being applied."""
 
@@ -35,7 +38,7 @@ async def operate(settings: Settings) -> None:
             client,
             cache,
             servers,
-            _runtime(settings),
+            _runtime(settings, image_volumes=await _image_volumes(settings, client)),
             lambda: datetime.now(UTC),
             jitter,
             prefetches=settings.max_concurrent_prefetches,
@@ -101,13 +104,24 @@ async def _serves(client: KubernetesCluster) -> bool:
     return found
 
 
-def _runtime(settings: Settings) -> Runtime:
+async def _image_volumes(settings: Settings, client: KubernetesCluster) -> bool:
+    """Returns whether pods can mount images. Raises errors.ApiError where the API server does not say."""
+    if settings.image_volumes != "auto":
+        return settings.image_volumes == "true"
+    version = await client.version()
+    has = version >= IMAGE_VOLUMES_SINCE
+    log.info("image volumes", used=has, kubernetes=".".join(map(str, version)))
+    return has
+
+
+def _runtime(settings: Settings, *, image_volumes: bool) -> Runtime:
     return Runtime(
         image=settings.runtime_image,
         pull_policy=settings.runtime_image_pull_policy,
         hf_endpoint=settings.hf_endpoint,
         log_level=settings.log_level,
         log_format=settings.log_format,
+        image_volumes=image_volumes,
     )
 
 

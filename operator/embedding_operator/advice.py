@@ -12,6 +12,7 @@ from embedding_operator.source import UrlSource
 HUB = "spec.model.source.hub"
 URL = "spec.model.source.url"
 PVC = "spec.model.source.pvc"
+OCI = "spec.model.source.oci"
 
 
 def what(em: EmbeddingModel) -> str:
@@ -20,6 +21,8 @@ def what(em: EmbeddingModel) -> str:
         return f"{em.source.id} in folder {em.source.pvc.path or '/'} of claim {em.source.pvc.claim}"
     if em.source.url:
         return f"{em.source.id} from {em.source.url.url}"
+    if em.source.oci:
+        return f"{em.source.id} in folder /{em.source.oci.path} of image {em.source.oci.image}"
     return f"{em.source.id}@{em.source.revision}"
 
 
@@ -65,6 +68,8 @@ def of(em: EmbeddingModel, reason: str) -> str | None:
         return "Correct spec.model.task, or write auto."
     if em.source.pvc:
         return _about_claim(reason)
+    if em.source.oci:
+        return _about_image(em.source.oci.image, reason) or _about_volume(em, reason)
     about = _about_archive(em, em.source.url, reason) if em.source.url else _about_hub(em, reason)
     return about or _about_volume(em, reason)
 
@@ -77,6 +82,23 @@ def _about_claim(reason: str) -> str | None:
             return "Make folder and files readable to user or group 65532, or to everybody."
         case "UnsupportedModel":
             return f"Name the folder of the model's files in {PVC}.path, or one of them in spec.model.file."
+        case _:
+            return None
+
+
+def _about_image(image: str, reason: str) -> str | None:
+    match reason:
+        case "FolderNotFound":
+            return f"Correct {OCI}.path, a folder from the root of image {image}."
+        case "FolderUnreadable":
+            return f"Make folder and files in image {image} readable to everybody."
+        case "UnsupportedModel":
+            return f"Name the folder of the model's files in {OCI}.path, or one of them in spec.model.file."
+        case "NoCopyProgram":
+            return (
+                f"Put a cp into image {image}, such as busybox's: where pods cannot mount images, which "
+                "Kubernetes lets them from 1.35 on, the image copies its files itself."
+            )
         case _:
             return None
 

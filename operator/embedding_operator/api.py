@@ -157,13 +157,20 @@ class EmbeddingModel:
 
     @property
     def existing_claim(self) -> str | None:
-        """The claim that somebody else made and keeps, None where the operator makes one."""
+        """The claim that somebody else made and keeps, None where there is none."""
+        if self.claimless:
+            return None
         return self.source.pvc.claim if self.source.pvc else self.cache.existing
 
     @property
     def makes_claim(self) -> bool:
         """Whether the operator makes a claim for the model's files."""
-        return self.existing_claim is None and not self.cache.per_replica
+        return self.existing_claim is None and not self.claimless
+
+    @property
+    def claimless(self) -> bool:
+        """Whether pods have the model's files without a claim that they share."""
+        return self.cache.per_replica or self.source.is_mounted
 
     @property
     def provider(self) -> str:
@@ -182,9 +189,10 @@ def key_of(body: Body) -> Key:
     return Key(body["metadata"]["namespace"], body["metadata"]["name"])
 
 
-def parse(body: Body) -> EmbeddingModel:
+def parse(body: Body, *, image_volumes: bool = False) -> EmbeddingModel:
     """Returns the typed view of an object that the API server has validated and defaulted.
 
+    image_volumes: pods of this cluster can mount images.
     The defaults are repeated here for the fields that the schema defaults, since an object stored before
     a default existed is read without it.
     """
@@ -194,7 +202,7 @@ def parse(body: Body) -> EmbeddingModel:
         uid=metadata["uid"],
         generation=metadata.get("generation", 0),
         deleting="deletionTimestamp" in metadata,
-        source=parse_source(spec["model"]),
+        source=parse_source(spec["model"], image_volumes=image_volumes),
         served_names=tuple(spec.get("servedNames") or ()),
         replicas=spec.get("replicas", 1),
         gpu=_gpu(spec.get("gpu")),

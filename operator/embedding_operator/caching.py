@@ -188,7 +188,12 @@ def _failed(em: EmbeddingModel, state: Failed, failure: Failure) -> Cached:
 
 def _held(em: EmbeddingModel, facts: Facts) -> str:
     weight = f", {size(facts.bytes)}" if facts.bytes is not None else ""
-    place = f", in claim {facts.claim}" if facts.claim else "; every pod fetches it into a volume of its own"
+    if facts.claim:
+        place = f", in claim {facts.claim}"
+    elif facts.image:
+        place = f", in image {facts.image}, which every pod mounts"
+    else:
+        place = "; every pod fetches it into a volume of its own"
     if facts.folder:
         return f"{facts.model} is {facts.folder}{weight}{place}"
     return f"{facts.model}@{em.source.revision} is commit {facts.commit[:12]}{weight}{place}"

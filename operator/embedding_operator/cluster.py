@@ -105,6 +105,15 @@ class KubernetesCluster:
             return False
         return any(item.get("name") == known.plural for item in answer.get("resources", ()))
 
+    async def version(self) -> tuple[int, int]:
+        """Returns the API server's version, such as (1, 35). Raises errors.ApiError."""
+        answer = await self._json("GET", "/version", "Version")
+        try:
+            # providers write a minor version such as 35+
+            return int(answer["major"]), int(str(answer["minor"]).rstrip("+"))
+        except (KeyError, ValueError) as error:
+            raise ApiError(f"GET /version: the answer has no version: {answer}") from error
+
     async def get(self, kind: str, namespace: str, name: str) -> Body | None:
         """See ports.Cluster."""
         try:

@@ -22,7 +22,7 @@ SWITCHED = "Switched"
 _CALM = frozenset({
     "Pending", "Resolving", "Downloading", "Unpacking", "Inspecting", "Caching", "RollingOut", "Starting",
     "Switching", "NotReady", "Loading", "Draining", "WaitingForCache", "ScaledToZero", "Suspended",
-    "WaitingForRemoval", "Waiting", "HeldBack", "Fetching", DECREASE_WAITS,
+    "WaitingForRemoval", "Waiting", "HeldBack", "Fetching", "Copying", DECREASE_WAITS,
 })  # fmt: skip
 """Reasons for not being ready that are no cause for a warning."""
 _MESSAGE_LIMIT = 1024

@@ -12,7 +12,7 @@ from typing import Any
 from embedding_operator import naming
 from embedding_operator.observed import Observed, annotation
 
-_RARE = frozenset({"folder", "foreign", "layers", "hidden", "heads"})
+_RARE = frozenset({"image", "folder", "foreign", "layers", "hidden", "heads"})
 _SHAPE = ("layers", "hidden", "heads")
 
 
@@ -21,11 +21,11 @@ class Facts:
     """What is in a claim and how it has to be served.
 
     file is the file that the spec asked for, None where the runtime chose. claim and job name where it lies
-    and which Job read it; claim is empty where every pod fetches it for itself. options are those of
-    spec.model (source.Source) that it was read with. folder is where it lies in a container that mounts the
-    claim, None for the layout of the hub's clients. foreign: the claim is somebody else's content, which
-    nobody of ours may write to. layers, hidden (the width of a token's vector between them) and heads are the
-    model's shape, None where the Job did not tell.
+    and which Job read it; claim is empty where pods mount image, and where each fetches it for itself.
+    options are those of spec.model (source.Source) that it was read with. folder is where it lies in a
+    container that mounts the claim or the image, None for the layout of the hub's clients. foreign: the claim
+    is somebody else's content, which nobody of ours may write to. layers, hidden (the width of a token's
+    vector between them) and heads are the model's shape, None where the Job did not tell.
     """
 
     model: str
@@ -42,6 +42,7 @@ class Facts:
     options: str = ""
     folder: str | None = None
     foreign: bool = False
+    image: str | None = None
     layers: int | None = None
     hidden: int | None = None
     heads: int | None = None
@@ -84,6 +85,7 @@ class Request:
     options: str = ""
     folder: str | None = None
     foreign: bool = False
+    image: str | None = None
 
 
 def failure_text(failure: Failure) -> str:
@@ -159,7 +161,8 @@ def from_result(text: str | None, request: Request) -> Facts | Resolution | Fail
         claim=request.claim,
         job=request.job,
         options=request.options,
-        folder=request.folder,
+        folder=str(record.get("folder") or "") or request.folder,
+        image=request.image,
         foreign=request.foreign,
         **_shape(record.get("shape")),
     )

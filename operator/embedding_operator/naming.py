@@ -79,6 +79,9 @@ PREFETCH_CONTAINER = "prefetch"
 FETCH_CONTAINER = "fetch"
 """The init container of pods that fetch the model for themselves."""
 
+CLEAR_CONTAINER, COPY_CONTAINER = "clear", "copy"
+"""The Job's init containers that bring files out of an image into the claim."""
+
 MODELS_VOLUME = "models"
 
 METRICS_PORT = 9090
@@ -122,13 +125,13 @@ def short(fingerprint: str) -> str:
 def claim(em: EmbeddingModel) -> str:
     """Returns the claim's name: the spec's, else one per source and revision, and per place of the claim.
 
-    Empty where pods have volumes of their own.
+    Empty where pods share none.
 
     What cannot be changed on a claim (class, access mode) and what decides where it is bound (the nodes
     with the GPU, or with certain labels) is part of the hash, so that a change means a new claim beside the
     one in use.
     """
-    if em.cache.per_replica:
+    if em.claimless:
         return ""
     return em.existing_claim or f"{em.name}-{_digest(*_source(em))}"
 
@@ -147,8 +150,11 @@ def claim_label(claim: str) -> str:
 
 def _source(em: EmbeddingModel) -> list[str]:
     files = [em.source.id, em.source.at, em.source.file or ""]
-    if em.cache.per_replica:
-        return [*files, "per-replica"]
+    url, oci = em.source.url, em.source.oci
+    place = [f"url:{url.sha256}:{url.path}"] if url else []
+    place += [f"oci:{oci.image}:{oci.path}"] if oci else []
+    if em.claimless:
+        return [*files, *place, *(["per-replica"] if em.cache.per_replica else [])]
     return [
         *files,
         em.cache.storage_class or "",
@@ -158,7 +164,7 @@ def _source(em: EmbeddingModel) -> list[str]:
         *_nodes(em),
         *([em.existing_claim] if em.existing_claim else []),
         *([f"pvc:{em.source.pvc.path}"] if em.source.pvc else []),
-        *([f"url:{em.source.url.sha256}:{em.source.url.path}"] if em.source.url else []),
+        *place,
     ]
 
 

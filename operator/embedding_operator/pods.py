@@ -11,12 +11,12 @@ from typing import Any
 
 from embedding_operator import facts, readiness
 from embedding_operator.api import Body
-from embedding_operator.naming import FETCH_CONTAINER, METRICS_PORT
+from embedding_operator.naming import COPY_CONTAINER, FETCH_CONTAINER, METRICS_PORT
 from embedding_operator.observed import condition, is_true
 from embedding_operator.readiness import Heard, Report, Silence, Told
 
 UNSCHEDULABLE, STARTING, NOT_READY = "Unschedulable", "Starting", "NotReady"
-FETCHING, LOADING, DRAINING = "Fetching", "Loading", "Draining"
+COPYING, FETCHING, LOADING, DRAINING = "Copying", "Fetching", "Loading", "Draining"
 EVICTED = "Evicted"
 ROOT_CAUSE = 50
 """Rank from which a pod's problem is a root cause, and not just start-up."""
@@ -74,7 +74,9 @@ def diagnosis(pod: Body, container: str, told: Told | None = None) -> Problem | 
         return problem
     if state is None:
         return Problem(STARTING, "the pod is being set up on its node", 10)
-    return _waiting(state) or _ended(state, container) or _beside(status, container) or _running(state, told)
+    return (
+        _waiting(state, pod) or _ended(state, container) or _beside(pod, container) or _running(state, told)
+    )
 
 
 def unschedulable(pod: Body) -> bool:
@@ -118,7 +120,7 @@ def _before(pod: Body) -> Problem | None:
         now, name = state.get("state") or {}, state.get("name", "")
         if (now.get("terminated") or {}).get("exitCode") == 0 or (name in beside and state.get("started")):
             continue
-        return _waiting(state) or _told(state) or _ended(state, name) or _first(state, name)
+        return _waiting(state, pod) or _told(state) or _ended(state, name) or _first(state, name)
     return None
 
 
@@ -134,6 +136,8 @@ def _first(state: Mapping[str, Any], name: str) -> Problem:
         return Problem(STARTING, "the container is being created", 10)
     if name == FETCH_CONTAINER:
         return Problem(FETCHING, "the pod fetches the model into a volume of its own", 18)
+    if name == COPY_CONTAINER:
+        return Problem(COPYING, "the files are copied out of their image", 18)
     return Problem(STARTING, f"container {name} runs, which comes before the server", 15)
 
 
@@ -145,26 +149,35 @@ def _container(status: Mapping[str, Any], name: str) -> Mapping[str, Any] | None
     return None
 
 
-def _waiting(state: Mapping[str, Any]) -> Problem | None:
+def _waiting(state: Mapping[str, Any], pod: Body) -> Problem | None:
     waiting = (state.get("state") or {}).get("waiting") or {}
     reason = waiting.get("reason", "")
     if reason in IMAGE_REASONS:
         # ErrImagePull and ImagePullBackOff take turns; one reason keeps the condition still
         stable = "ImagePullBackOff" if reason == "ErrImagePull" else reason
-        words = _pull(reason, str(waiting.get("message") or ""))
-        return Problem(stable, f"image {state.get('image', '')} cannot be pulled: {words}", 70)
+        message = str(waiting.get("message") or "")
+        image = _mounted(pod, message) or state.get("image", "")
+        return Problem(stable, f"image {image} cannot be pulled: {_pull(reason, message)}", 70)
     if reason in START_REASONS:
         return Problem(reason, clip(waiting.get("message") or "the container cannot be started"), 70)
     return None
 
 
-def _beside(status: Mapping[str, Any], container: str) -> Problem | None:
+def _beside(pod: Body, container: str) -> Problem | None:
     """Returns what is wrong with a container that spec.podTemplate has put beside this one."""
-    for state in status.get("containerStatuses") or ():
+    for state in (pod.get("status") or {}).get("containerStatuses") or ():
         name = state.get("name", "")
-        if name != container and (problem := _waiting(state) or _ended(state, name)) is not None:
+        if name != container and (problem := _waiting(state, pod) or _ended(state, name)) is not None:
             return problem
     return None
+
+
+def _mounted(pod: Body, message: str) -> str | None:
+    """Returns which image of a pod's volumes a message is about, None where it is about a container's."""
+    images = [
+        str((volume.get("image") or {}).get("reference") or "") for volume in pod["spec"].get("volumes", ())
+    ]
+    return next((image for image in images if image and image in message), None)
 
 
 def _pull(reason: str, message: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from embedding_operator import facts, pods
+from embedding_operator import copying, facts, pods
 from embedding_operator.api import Body
 from embedding_operator.facts import Facts, Failure, Request, Resolution
 from embedding_operator.naming import (
@@ -138,11 +138,9 @@ def request(job: Body) -> Request:
     """Returns what a Job was asked for, by its own template: the spec may have changed since."""
     template = job["spec"]["template"]["spec"]
     env = {item["name"]: item.get("value") for item in template["containers"][0].get("env") or ()}
-    claims = [
-        volume["persistentVolumeClaim"]
-        for volume in template.get("volumes") or ()
-        if "persistentVolumeClaim" in volume
-    ]
+    volumes = template.get("volumes") or ()
+    claims = [volume["persistentVolumeClaim"] for volume in volumes if "persistentVolumeClaim" in volume]
+    images = [volume["image"]["reference"] for volume in volumes if "image" in volume]
     return Request(
         model=str(env.get("MODEL_ID") or ""),
         file=env.get("MODEL_FILE"),
@@ -151,6 +149,7 @@ def request(job: Body) -> Request:
         options=annotation(job, OPTIONS_ANNOTATION) or "",
         folder=env.get("MODEL_PATH"),
         foreign=bool(claims and claims[0].get("readOnly")),
+        image=images[0] if images else None,
     )
 
 
@@ -243,6 +242,8 @@ def _failed_at(job: Body) -> datetime | None:
 
 def _without_words(job: Body, pods_of_job: Sequence[Body]) -> Failure:
     """Returns the failure of a Job whose pod left no result: killed, evicted, or never able to start."""
+    if pods_of_job and (failure := copying.failure(pods_of_job[-1])) is not None:
+        return failure
     problem = pods.diagnosis(pods_of_job[-1], PREFETCH_CONTAINER) if pods_of_job else None
     if problem is not None and problem.reason == pods.EVICTED and _FULL in problem.message:
         return Failure("DiskFull", problem.message, permanent=False)

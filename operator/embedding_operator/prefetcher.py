@@ -185,7 +185,7 @@ class Prefetcher:
 
     async def _hosts(self, em: EmbeddingModel) -> tuple[list[str] | None, Pending | None]:
         """Returns the nodes that the Job must run on (None: any), or why there is none."""
-        if em.gpu is None or em.cache.per_replica:
+        if em.gpu is None or em.claimless:
             return None, None  # the Job binds no volume to its node
         want, lacks = f"{em.gpu.resource_name}: {em.gpu.count}", "install its device plugin"
         if em.gpu.claims:
@@ -302,6 +302,15 @@ def work(job: Body) -> dict[str, Any]:
             item["name"]: item.get("valueFrom") or item.get("value", "")
             for item in container.get("env") or ()
         },
+        "before": [
+            (begin["name"], begin["image"], begin.get("command"))
+            for begin in _template(job).get("initContainers") or ()
+        ],
+        "mounted": [
+            volume["image"]["reference"]
+            for volume in _template(job).get("volumes") or ()
+            if "image" in volume
+        ],
         # a place on the node's disk; a claim is told by its own size
         "room": [
             parse_quantity(volume["emptyDir"].get("sizeLimit", "0"))

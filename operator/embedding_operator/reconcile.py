@@ -139,7 +139,7 @@ class Reconciler:
     async def _observe(self, key: Key, fresh: bool) -> Observed | None:
         if not fresh:
             body = self._cache.resource(key)
-            return None if body is None else _observed(body, self._cache.children(key))
+            return None if body is None else self._seen(body, self._cache.children(key))
         cached = self._cache.children(key)
         before = {child["metadata"]["uid"] for bodies in cached.values() for child in bodies}
         resource = self._cache.resource(key)
@@ -151,7 +151,14 @@ class Reconciler:
         if body is not None:
             alive.add(body["metadata"]["uid"])
         self._cache.bury(before - alive)
-        return None if body is None else _observed(body, children)
+        return None if body is None else self._seen(body, children)
+
+    def _seen(self, body: Body, children: Children) -> Observed:
+        """Returns the view of a resource whose revision is followed to what it means now."""
+        parsed = api.parse(body, image_volumes=self._runtime.image_volumes)
+        seen = observed.observed(parsed, children)
+        em = following.followed(seen)
+        return seen if em is seen.em else observed.observed(em, children)
 
     async def _reconcile(self, seen: Observed) -> Outcome:
         now = self._clock()
@@ -314,13 +321,6 @@ class Reconciler:
         self._announced.pop(key, None)
         self._filler.forget(key)
         self._inquiry.forget(key)
-
-
-def _observed(body: Body, children: Children) -> Observed:
-    """Returns the view of a resource whose revision is followed to what it means now."""
-    seen = observed.observed(api.parse(body), children)
-    em = following.followed(seen)
-    return seen if em is seen.em else observed.observed(em, children)
 
 
 def _until(now: datetime, *times: datetime | None) -> list[float]:

@@ -27,6 +27,11 @@ class Settings(BaseSettings):
     runtime_image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
         default="IfNotPresent", description="imagePullPolicy of the pods that the operator makes."
     )
+    image_volumes: Literal["auto", "true", "false"] = Field(
+        default="auto",
+        description="Whether pods can mount images (feature gate ImageVolume), for models in images; auto: "
+        "from Kubernetes 1.35 on. Where not, their files are copied into a claim.",
+    )
     hf_endpoint: str = Field(
         default="", description="Address of a hub mirror, handed to prefetch Jobs; empty: the public hub."
     )

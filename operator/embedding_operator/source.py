@@ -45,6 +45,20 @@ class ClaimSource:
 
 
 @dataclass(frozen=True)
+class ImageSource:
+    """spec.model.source.oci: a folder of an image, as a path from its root.
+
+    is_volume: pods mount the image itself; else its files are copied into a claim once. pull_policy is None
+    where the reference decides.
+    """
+
+    image: str
+    path: str
+    pull_policy: str | None
+    is_volume: bool
+
+
+@dataclass(frozen=True)
 class UrlSource:
     """spec.model.source.url: an archive at an address, and the model's folder in it.
 
@@ -61,7 +75,7 @@ class UrlSource:
 
 @dataclass(frozen=True)
 class Source:
-    """spec.model: what to fetch, and from where: from pvc or url where that is given, else from the hub.
+    """spec.model: what to fetch, and from where: from pvc, url or oci where that is given, else from the hub.
 
     follows: the model moves on when the revision means another commit, which is asked for every
     check_interval seconds; commit is then what it means now, None while nobody knows (following.followed).
@@ -77,6 +91,7 @@ class Source:
     options: str
     pvc: ClaimSource | None
     url: UrlSource | None
+    oci: ImageSource | None
     follows: bool
     check_interval: int
     commit: str | None = None
@@ -92,13 +107,26 @@ class Source:
         return self.url or self.hub
 
     @property
+    def is_mounted(self) -> bool:
+        """Whether pods mount the files' image itself."""
+        return self.oci is not None and self.oci.is_volume
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether the files are copied out of their image into a claim."""
+        return self.oci is not None and not self.oci.is_volume
+
+    @property
     def is_hub(self) -> bool:
         """Whether a model hub, or a mirror of it, is asked for the files."""
-        return self.pvc is None and self.url is None
+        return self.pvc is None and self.url is None and self.oci is None
 
 
-def parse_source(model: _Body) -> Source:
-    """Returns the typed view of spec.model, which the API server has validated; defaults are repeated."""
+def parse_source(model: _Body, *, image_volumes: bool) -> Source:
+    """Returns the typed view of spec.model, which the API server has validated; defaults are repeated.
+
+    image_volumes: pods can mount images.
+    """
     source = model.get("source") or {}
     return Source(
         options=_options(model),
@@ -111,6 +139,7 @@ def parse_source(model: _Body) -> Source:
         url=_url(source.get("url")),
         follows=model.get("revisionPolicy", "Pin") == "Follow",
         check_interval=_seconds(model.get("revisionCheckInterval", "1h")),
+        oci=_oci(source.get("oci"), image_volumes),
     )
 
 
@@ -149,6 +178,12 @@ def _url(url: _Body | None) -> UrlSource | None:
         ca_bundle=key_ref(url.get("caBundleRef")),
         proxy=_proxy(url.get("proxy")),
     )
+
+
+def _oci(oci: _Body | None, image_volumes: bool) -> ImageSource | None:
+    if oci is None:
+        return None
+    return ImageSource(oci["image"], oci.get("path", "models"), oci.get("pullPolicy"), image_volumes)
 
 
 def _proxy(proxy: _Body | None) -> Proxy | None:

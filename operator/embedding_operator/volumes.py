@@ -100,7 +100,7 @@ def gives_way(seen: Observed, fingerprint: str) -> bool:
 
 
 def _is_everywhere(em: EmbeddingModel) -> bool:
-    return em.cache.per_replica or em.cache.volume_access in _MANY
+    return em.claimless or em.cache.volume_access in _MANY
 
 
 def _own_rules(em: EmbeddingModel) -> bool:

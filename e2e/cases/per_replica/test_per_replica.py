@@ -11,7 +11,7 @@ from e2e.cases.kubectl import Kubectl, Object, model
 
 RERANKER = "embedding-operator/bert-tiny-cross-encoder"
 SERVING = "app.kubernetes.io/component=serving"
-OWN = {"mode": "PerReplica", "size": "1Gi"}
+OWN = {"mode": "PerReplica"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -25,7 +25,8 @@ def hub(kubectl: Kubectl) -> None:
 
 
 def test_two_nodes_serve_without_a_claim(kubectl: Kubectl) -> None:
-    found = model("own", RERANKER, replicas=2, cache=OWN)
+    found = model("own", RERANKER, replicas=2)
+    found["spec"]["cache"] = OWN
     found["spec"]["model"]["source"] = {"hub": {"endpoint": "http://hub"}}
     kubectl.apply(found)
     kubectl.wait_for_condition("own", "Ready", "True")
@@ -51,7 +52,7 @@ def test_a_pod_that_cannot_fetch_says_why_and_goes_on_by_itself(kubectl: Kubectl
 
 def test_a_class_gives_each_pod_a_claim_that_goes_with_it(kubectl: Kubectl) -> None:
     kubectl("delete", "em", "own")
-    kubectl.apply(model("claimed", RERANKER, cache=OWN | {"storageClassName": "standard"}))
+    kubectl.apply(model("claimed", RERANKER, cache=OWN | {"storageClassName": "standard", "size": "1Gi"}))
     kubectl.wait_for_condition("claimed", "Ready", "True")
     (claim,) = kubectl.list("pvc")
     assert claim["metadata"]["ownerReferences"][0]["kind"] == "Pod"
@@ -64,13 +65,15 @@ def test_a_class_gives_each_pod_a_claim_that_goes_with_it(kubectl: Kubectl) -> N
     [
         ({"claimName": "mine"}, "leave claimName out of mode PerReplica"),
         ({"retention": "Retain"}, "leave retention out of mode PerReplica"),
+        ({"storageClassName": "standard"}, "write the size of the claim that each pod gets"),
         ({"accessMode": "ReadWriteMany"}, "leave accessMode out of mode PerReplica"),
     ],
 )
 def test_what_a_volume_of_a_pods_own_cannot_be_is_refused(
     kubectl: Kubectl, cache: Object, words: str
 ) -> None:
-    refused = model("refused", RERANKER, cache={"mode": "PerReplica"} | cache)
+    refused = model("refused", RERANKER)
+    refused["spec"]["cache"] = OWN | cache
     assert words in kubectl("apply", "-f", "-", stdin=json.dumps(refused), check=False)
 
 

@@ -95,7 +95,7 @@ def test_the_claim_and_its_content_outlive_the_resource(kubectl: Kubectl) -> Non
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"source": {"pvc": {"claimName": "m"}, "hub": {}}}, "write one of hub, pvc and url"),
+        ({"source": {"pvc": {"claimName": "m"}, "hub": {}}}, "write one of hub, pvc"),
         ({"source": {"pvc": {"claimName": "m", "path": "../other"}}}, "without . or .."),
         ({"source": {"pvc": {"claimName": "m", "path": "/models"}}}, "from the claim's root"),
         ({"source": {"pvc": {"claimName": "m"}}, "revision": "v1"}, "a folder has none"),

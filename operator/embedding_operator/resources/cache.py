@@ -6,7 +6,7 @@ from typing import Any
 from embedding_operator import facts, naming
 from embedding_operator.api import EmbeddingModel
 from embedding_operator.facts import Failure
-from embedding_operator.resources import hub, options, pod, replica, scheduling, sources
+from embedding_operator.resources import copied, hub, options, pod, replica, scheduling, sources
 from embedding_operator.resources.jobs import PREFETCH_RETRY_SECONDS, spec
 from embedding_operator.resources.meta import Runtime, metadata
 from embedding_operator.sizing import Size
@@ -40,7 +40,9 @@ def _retained(em: EmbeddingModel, found: dict[str, Any]) -> dict[str, Any]:
 
 def _volume(em: EmbeddingModel) -> dict[str, Any]:
     """Returns the source of the Job's volume: the claim, or a place that goes with its pod."""
-    claim = naming.claim(em)
+    claim, oci = naming.claim(em), em.source.oci
+    if oci is not None and oci.is_volume:
+        return sources.image(em, oci.image)
     return pod.claimed(claim, foreign=sources.is_foreign(em)) if claim else replica.scratch(em)
 
 
@@ -74,6 +76,7 @@ def job(
                 "MODEL_ID": em.source.id,
                 "MODEL_REVISION": None if folder else commit or em.source.at,
                 "MODEL_PATH": folder,
+                "MODEL_STORE": copied.STORE if em.source.is_copied else None,
                 "MODEL_TASK": em.source.task,
                 "MODEL_FILE": em.source.file,
                 "MODELS_CONFIG": options.PATH if em.source.options else None,
@@ -92,11 +95,12 @@ def job(
     template = pod.pod_spec(
         container,
         models=_volume(em),
-        read_only=foreign,
+        read_only=foreign or em.source.is_mounted,
         scratch="1Gi",
         grace_seconds=10,
     )
     template["restartPolicy"] = "Never"
+    copied.start(em, runtime, template)
     hub.mount_certificates(em, template)
     config = options.fetching(em)
     if config is not None:

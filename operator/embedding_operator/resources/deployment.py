@@ -7,7 +7,7 @@ from embedding_operator import footprint, naming
 from embedding_operator.api import DeviceClaim, EmbeddingModel
 from embedding_operator.facts import Facts
 from embedding_operator.footprint import Needs
-from embedding_operator.resources import hub, merge, options, pod, replica, scheduling
+from embedding_operator.resources import hub, merge, options, pod, replica, scheduling, sources
 from embedding_operator.resources.meta import Runtime, metadata
 
 PORT = 8090
@@ -59,12 +59,12 @@ def _template(em: EmbeddingModel, facts: Facts, runtime: Runtime, selector: dict
 def _pod(em: EmbeddingModel, facts: Facts, runtime: Runtime, selector: dict[str, str]) -> dict[str, Any]:
     spec = pod.pod_spec(
         _container(em, facts, runtime),
-        models=pod.claimed(facts.claim, foreign=facts.foreign) if facts.claim else replica.volume(em),
+        models=_models(em, facts),
         read_only=True,
         scratch="2Gi",
         grace_seconds=em.server.shutdown_timeout + GRACE_SECONDS,
     )
-    if not facts.claim:
+    if not facts.claim and not facts.image:
         fetching = pod.start_with(spec, replica.fetch(em, facts, runtime, spec["containers"][0]))
         hub.mount_certificates(em, spec, fetching)
     if em.server.api_key is not None:
@@ -89,6 +89,13 @@ def _pod(em: EmbeddingModel, facts: Facts, runtime: Runtime, selector: dict[str,
     if em.gpu and em.gpu.claims:
         spec["resourceClaims"] = [_claim(claim) for claim in em.gpu.claims]
     return spec
+
+
+def _models(em: EmbeddingModel, facts: Facts) -> dict[str, Any]:
+    """Returns the source of the volume with the model's files."""
+    if facts.claim:
+        return pod.claimed(facts.claim, foreign=facts.foreign)
+    return sources.image(em, facts.image) if facts.image else replica.volume(em)
 
 
 def _container(em: EmbeddingModel, facts: Facts, runtime: Runtime) -> dict[str, Any]:

@@ -12,6 +12,15 @@ PREFETCH_RETRY_SECONDS = 300
 """How long a prefetch tries again by itself before its pod counts as failed."""
 
 
+def _copying(template: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the rule for a copy that has failed: when to try again depends on its words."""
+    names = [container["name"] for container in template.get("initContainers", ())]
+    if naming.COPY_CONTAINER not in names:
+        return []
+    codes = {"containerName": naming.COPY_CONTAINER, "operator": "NotIn", "values": [0]}
+    return [{"action": "FailJob", "onExitCodes": codes}]
+
+
 def spec(labels: Mapping[str, str], template: dict[str, Any]) -> dict[str, Any]:
     """Returns a Job's spec for a pod with these labels and this spec.
 
@@ -35,6 +44,7 @@ def spec(labels: Mapping[str, str], template: dict[str, Any]) -> dict[str, Any]:
                     "action": "Ignore",
                     "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
                 },
+                *_copying(template),
             ]
         },
         "template": {"metadata": {"labels": dict(labels)}, "spec": template},

@@ -9,13 +9,17 @@ from embedding_operator.api import API_VERSION, KIND, EmbeddingModel
 
 @dataclass(frozen=True)
 class Runtime:
-    """The runtime's image without -cpu or -cuda, and what pods are told beside their model."""
+    """The runtime's image without -cpu or -cuda, and what pods are told beside their model.
+
+    image_volumes: pods of this cluster can mount images.
+    """
 
     image: str
     pull_policy: str
     hf_endpoint: str
     log_level: str
     log_format: str
+    image_volumes: bool = False
 
 
 def metadata(

@@ -57,10 +57,13 @@ def claimed(name: str, *, foreign: bool = False) -> dict[str, Any]:
     return {"persistentVolumeClaim": source}
 
 
-def start_with(spec: dict[str, Any], container: dict[str, Any]) -> dict[str, Any]:
-    """Adds to a pod of pod_spec an init container that writes /models, and returns it as it is there."""
+def start_with(spec: dict[str, Any], container: dict[str, Any], at: str = MODELS) -> dict[str, Any]:
+    """Adds to a pod of pod_spec an init container that writes the models' volume, which it has at this path.
+
+    Returns it as it is there.
+    """
     made = _common(container)
-    _mount_models(made, read_only=False)
+    _mount_models(made, read_only=False, at=at)
     spec.setdefault("initContainers", []).append(made)
     return made
 
@@ -101,6 +104,6 @@ def _common(container: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _mount_models(container: dict[str, Any], *, read_only: bool) -> None:
-    mounted = {"name": naming.MODELS_VOLUME, "mountPath": MODELS, "readOnly": read_only}
+def _mount_models(container: dict[str, Any], *, read_only: bool, at: str = MODELS) -> None:
+    mounted = {"name": naming.MODELS_VOLUME, "mountPath": at, "readOnly": read_only}
     container["volumeMounts"].insert(0, mounted)

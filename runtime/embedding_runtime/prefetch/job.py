@@ -20,6 +20,7 @@ from embedding_runtime.prefetch.archived import unpacked
 from embedding_runtime.prefetch.attempts import fetch
 from embedding_runtime.prefetch.progress import JsonLines
 from embedding_runtime.prefetch.proof import Proven, prove
+from embedding_runtime.prefetch.stored import store
 from embedding_runtime.settings import PrefetchSettings
 from embedding_runtime.telemetry import logger
 
@@ -50,12 +51,15 @@ def prefetch(settings: PrefetchSettings, *, unproven: bool = False) -> int:
             wanted = unpacked(wanted, settings, progress)
         source = fetch(wanted, access, settings.retry_seconds, progress)
         proven = None if unproven else prove(source, settings.ort_num_threads, progress)
+        told = success(proven) if proven else _fetched(source)
+        if settings.model_store is not None and wanted.folder is not None:
+            told["folder"] = str(store(wanted.folder, settings.model_store, source.fingerprint))
     except RuntimeFault as error:
         return fail(error, settings.termination_message_path)
     except Exception as error:
         _log.exception("prefetch failed")
         return fail(InternalError(f"{type(error).__name__}: {error}"), settings.termination_message_path)
-    _report(success(proven) if proven else _fetched(source), settings.termination_message_path)
+    _report(told, settings.termination_message_path)
     return 0
 
 

@@ -36,6 +36,12 @@ class PrefetchSettings(HubSettings):
         description="the folder that it is in, instead of the hub; nothing is fetched then but an archive "
         "(`MODEL_URL`), whose unpacked folder it is then, or one in it",
     )
+    model_store: Path | None = Field(
+        None,
+        alias="MODEL_STORE",
+        description="where the folder of `MODEL_PATH` is moved to once it is proven, by its fingerprint; "
+        "unset: it stays",
+    )
     model_url: str | None = Field(
         None,
         pattern=r"^https?://.+",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,6 +112,23 @@ def test_files_that_a_server_is_about_to_load_need_no_proof(tmp_path: Path, mirr
     _, proven = _prefetch(tmp_path, mirror, EMBEDDER)
     same = {name: proven[name] for name in ("model", "commit", "fingerprint", "bytes")}
     assert fetched == {"status": "fetched"} | same
+
+
+def test_a_copied_folder_gets_its_name_once_it_is_proven(tmp_path: Path, mirror: str) -> None:
+    _, fetched = _prefetch(tmp_path, mirror, EMBEDDER)
+    name = "models--" + EMBEDDER.replace("/", "--")
+    cached = tmp_path / "hub" / name / "snapshots" / fetched["commit"]
+    store, incoming = tmp_path / "images", tmp_path / ".incoming"
+    for _ in range(2):  # a copy of the same once more changes nothing
+        shutil.copytree(cached, incoming)
+        told, kept = _prefetch(
+            tmp_path, "http://127.0.0.1:1", EMBEDDER, MODEL_PATH=str(incoming), MODEL_STORE=str(store)
+        )
+        assert told.returncode == 0, told.stderr
+        assert kept["folder"] == str(store / kept["fingerprint"])
+        assert (store / kept["fingerprint"] / "config.json").is_file()
+        assert not incoming.exists()
+    assert [path.name for path in store.iterdir()] == [fetched["fingerprint"]]
 
 
 @pytest.mark.parametrize(

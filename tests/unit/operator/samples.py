@@ -39,9 +39,9 @@ def model_body(name: str = "minilm", **spec: Any) -> dict[str, Any]:
     }
 
 
-def model(name: str = "minilm", **spec: Any) -> EmbeddingModel:
+def model(name: str = "minilm", *, image_volumes: bool = False, **spec: Any) -> EmbeddingModel:
     """The typed view of model_body."""
-    return api.parse(model_body(name, **spec))
+    return api.parse(model_body(name, **spec), image_volumes=image_volumes)
 
 
 SHAPE = {"layers": 6, "hidden": 384, "heads": 12}

@@ -163,6 +163,10 @@ MERGED = samples.model(
     },
 )
 
+IMAGE = {"source": {"oci": {"image": "models.example/minilm:v1", "pullPolicy": "Always"}}}
+MOUNTED = samples.model("mounted", image_volumes=True, model=IMAGE, imagePullSecrets=[{"name": "registry"}])
+COPIED = samples.model("copied", model=IMAGE, imagePullSecrets=[{"name": "registry"}])
+
 TEMPLATE = {
     "metadata": {"labels": {"a": "b"}},
     "spec": {"containers": [{"name": "server", "image": "mine:1"}]},
@@ -219,6 +223,16 @@ OBJECTS: dict[str, Any] = {
         PER_REPLICA_CLASS, samples.facts(PER_REPLICA_CLASS), samples.RUNTIME
     ),
     "deployment-merged": deployment(MERGED, samples.facts(MERGED), samples.RUNTIME),
+    "job-image": cache.job(MOUNTED, samples.RUNTIME),
+    "job-image-copied": cache.job(COPIED, samples.RUNTIME),
+    "deployment-image": deployment(
+        MOUNTED,
+        samples.facts(MOUNTED, commit="local", folder="/models/models", image="models.example/minilm:v1"),
+        samples.RUNTIME,
+    ),
+    "deployment-image-copied": deployment(
+        COPIED, samples.facts(COPIED, commit="local", folder="/models/images/abab"), samples.RUNTIME
+    ),
     "service": service(CPU, samples.FINGERPRINT),
     "budget": budget(CPU, samples.FINGERPRINT),
     "revision": revision(CPU, "minilm-abababab", Version("0123abcd", 2, TEMPLATE)),
@@ -263,7 +277,7 @@ def test_pods_are_of_the_restricted_security_level(pod: dict[str, Any]) -> None:
         assert context["allowPrivilegeEscalation"] is False
         assert context["readOnlyRootFilesystem"] is True
         assert context["capabilities"] == {"drop": ["ALL"]}
-    allowed = {"persistentVolumeClaim", "emptyDir", "ephemeral", "secret", "configMap"}
+    allowed = {"persistentVolumeClaim", "emptyDir", "ephemeral", "image", "secret", "configMap"}
     assert all(allowed & volume.keys() for volume in pod["volumes"])
     assert all("sizeLimit" in volume.get("emptyDir", {"sizeLimit": ""}) for volume in pod["volumes"])
 

@@ -87,7 +87,7 @@ def test_the_full_sample_has_every_field_but_those_that_exclude_each_other() -> 
 
 def test_the_samples_are_there() -> None:
     assert [path.stem for path in SAMPLES] == [
-        "archive", "claim", "devices", "embedding", "full", "gpu", "per-replica", "reranker"
+        "archive", "claim", "devices", "embedding", "full", "gpu", "image", "per-replica", "reranker"
     ]  # fmt: skip
 
 

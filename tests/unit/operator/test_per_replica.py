@@ -101,6 +101,12 @@ def test_where_the_pods_may_run_changes_nothing_about_what_was_found() -> None:
     assert naming.job(placed) == naming.job(EM) != naming.job(samples.model())
 
 
+def test_another_archive_is_another_job() -> None:
+    archives = [{"url": {"url": "http://a/b.tar", "sha256": digit * 64}} for digit in "ab"]
+    jobs = {naming.job(samples.model(cache=OWN, model={"source": archive})) for archive in archives}
+    assert len(jobs | {naming.job(EM)}) == 3
+
+
 def test_the_token_is_for_the_container_that_fetches_alone() -> None:
     token = {"tokenSecretRef": {"name": "hub", "key": "token"}}
     em = samples.model(cache=OWN, model={"source": {"hub": token}})

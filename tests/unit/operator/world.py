@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 from embedding_operator import api, naming, status
@@ -16,7 +17,8 @@ KEY = Key("default", "minilm")
 class World:
     """One EmbeddingModel called minilm and everything around it."""
 
-    def __init__(self, **spec: Any) -> None:
+    def __init__(self, *, image_volumes: bool = False, **spec: Any) -> None:
+        self.image_volumes = image_volumes
         self.clock = Clock()
         self.cluster = FakeCluster(self.clock)
         self.cache = FakeCache(self.cluster)
@@ -25,7 +27,8 @@ class World:
         self.cluster.put(samples.model_body(**spec))
 
     def restart_operator(self) -> None:
-        self.reconciler = Reconciler(self.cluster, self.cache, self.servers, samples.RUNTIME, self.clock)
+        runtime = replace(samples.RUNTIME, image_volumes=self.image_volumes)
+        self.reconciler = Reconciler(self.cluster, self.cache, self.servers, runtime, self.clock)
 
     def reconcile(self, *, fresh: bool = False) -> Outcome:
         return asyncio.run(self.reconciler(KEY, fresh=fresh))
@@ -68,7 +71,8 @@ class World:
         self.em["metadata"]["generation"] += 1
 
     def job(self) -> dict[str, Any]:
-        return self.cluster.find("Job", naming.job(api.parse(self.em)))
+        em = api.parse(self.em, image_volumes=self.image_volumes)
+        return self.cluster.find("Job", naming.job(em))
 
     def job_pod(
         self, suffix: str = "0", job: dict[str, Any] | None = None, **pod_status: Any
