@@ -19,17 +19,23 @@ from e2e.cluster.state import ROOT
 
 WAIT_SECONDS = 30.0
 
-# a run that holds the lock and has a long program at work
+# a run that holds the lock and has a long program at work, of which the guard has been told
 RUN = """
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from e2e.cluster.guard import Guard
 from e2e.cluster.lock import exclusive
 from e2e.cluster.process import Log
 folder = Path(sys.argv[1])
+class Telling(Guard):
+    @contextmanager
+    def watching(self, group):
+        with super().watching(group):
+            (folder / "child").write_text(str(group))
+            yield
 with exclusive(folder / "lock", "a test", print) as descriptor:
-    script = "echo $$ >" + str(folder / "child") + "; sleep 600"
-    Log(folder / "log", Guard([descriptor])).run(["sh", "-c", script])
+    Log(folder / "log", Telling([descriptor])).run(["sleep", "600"])
 """
 
 SECOND = """
