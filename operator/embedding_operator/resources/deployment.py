@@ -114,7 +114,9 @@ def _container(em: EmbeddingModel, facts: Facts, runtime: Runtime) -> dict[str, 
         # size
         "startupProbe": _probe("/health/live", period=1, failures=120),
         "livenessProbe": _probe("/health/live", period=10, failures=3),
-        "readinessProbe": _probe("/health/ready", period=2, failures=3),
+        # a pod that has to go still passes it: the last one behind a Service is sent requests until its
+        # successor is ready (https://kubernetes.io/docs/tutorials/services/pods-and-endpoint-termination-flow/)
+        "readinessProbe": _probe("/health/serving", period=2, failures=3),
     }
 
 

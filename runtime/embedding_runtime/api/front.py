@@ -50,6 +50,7 @@ class Front:
         request_id.set(exchange.id)
         exchange.in_flight = exchange.method == "POST" and exchange.path in _INFERENCE
         if exchange.in_flight:
+            self._life.asked()
             metrics.IN_FLIGHT.inc()
         try:
             await self._answer(exchange, scope, receive, send)

@@ -2,8 +2,9 @@
 supervisor.
 
 uvicorn closes its sockets at the first signal. Here a SIGTERM begins to drain: /health/ready says so at once,
-and requests are accepted and answered for DRAIN_DELAY_SECS more, since it takes that long until nobody sends
-any; then the sockets close, and what is in flight has until SHUTDOWN_TIMEOUT_SECS after the signal.
+and requests are accepted and answered until none has come for DRAIN_DELAY_SECS, since it takes a while until
+nobody sends any; then the sockets close, and what is in flight has until SHUTDOWN_TIMEOUT_SECS after the
+signal.
 """
 
 import asyncio
@@ -76,10 +77,17 @@ async def _serve(settings: ServeSettings, life: Life, servers: list[tuple["_Serv
     others = servers[1:]
     loop = asyncio.get_running_loop()
 
+    def stop_when_nobody_asks() -> None:
+        if life.accepting > 0:
+            loop.call_later(life.accepting, stop_when_nobody_asks)
+        else:
+            api.stop()
+
     def stop(number: signal.Signals) -> None:
         delay = settings.drain_delay_secs if number == signal.SIGTERM else 0.0
         first = not life.draining
-        loop.call_later(life.drain(settings.shutdown_timeout_secs, delay), api.stop)
+        life.drain(settings.shutdown_timeout_secs, delay)
+        stop_when_nobody_asks()
         if first:
             _log.info("draining", signal=number.name, delay=delay, timeout=settings.shutdown_timeout_secs)
 

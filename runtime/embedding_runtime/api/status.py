@@ -1,4 +1,4 @@
-"""How the server is: /models, /health/live, /health/ready, /metrics."""
+"""How the server is: /models, /health/live, /health/ready, /health/serving, /metrics."""
 
 import asyncio
 import os
@@ -64,6 +64,25 @@ async def ready(request: Request) -> Response:
     life: Life = request.app.state.life
     if life.draining:
         return json_response(_DRAINING, status=503)
+    return _readiness(request)
+
+
+@health.get(
+    "/health/serving",
+    response_model=Ready,
+    responses={503: {"description": "Not ready, with the reason", "model": NotReady}},
+    summary="Whether a request would be answered",
+)
+async def serving(request: Request) -> Response:
+    """As /health/ready, but 200 also while the server drains, for as long as it accepts requests.
+
+    For a Kubernetes readiness probe: a pod that has to go is not ready whatever it says, but where there is
+    no other one it is sent requests for as long as it says this.
+    """
+    return _readiness(request)
+
+
+def _readiness(request: Request) -> Response:
     health = _inference(request).health()
     if health.status != "ready":
         content = {"status": health.status, "reason": health.reason, "message": health.message}

@@ -47,7 +47,8 @@ class ServeSettings(HubSettings):
         ge=0,
         le=3600,
         alias="DRAIN_DELAY_SECS",
-        description="how long requests are still accepted after SIGTERM, while readiness says 503",
+        description="after SIGTERM requests are accepted until none has come for so long, at most for half "
+        "of `SHUTDOWN_TIMEOUT_SECS`; readiness says 503 meanwhile",
     )
     keep_alive_secs: float = Field(
         120, ge=1, le=86_400, alias="KEEP_ALIVE_SECS", description="how long an idle connection stays open"

@@ -60,6 +60,7 @@ def test_while_draining_answers_close_the_connection_and_readiness_says_so() -> 
     assert answer.status_code == 503
     assert (answer.json()["status"], answer.json()["reason"]) == ("draining", "Draining")
     assert ask("GET", "/health/live", life=life).status_code == 200
+    assert ask("GET", "/health/serving", life=life).status_code == 200
 
 
 def test_all_but_health_needs_a_key_where_there_are_keys(tmp_path: Path) -> None:

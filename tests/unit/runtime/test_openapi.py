@@ -28,6 +28,7 @@ def test_every_endpoint_is_there(document: dict[str, Any]) -> None:
         "/rerank",
         "/models",
         "/health/live",
+        "/health/serving",
         "/health/ready",
         "/metrics",
     }
