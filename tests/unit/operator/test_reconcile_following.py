@@ -171,6 +171,21 @@ def test_a_failing_check_is_told_until_one_succeeds_and_changes_nothing() -> Non
     assert world.condition("Cached")[:2] == ("True", "Cached")
 
 
+def test_a_commit_that_cannot_be_served_is_told_and_a_branch_that_is_put_back_mends_it() -> None:
+    world = followed()
+    check_again(world, SECOND)
+    (job,) = (job for job in fetching(world) if env(job)["MODEL_REVISION"] == SECOND)
+    unsupported = samples.error("UnsupportedModel", "no ONNX weights", permanent=True)
+    world.end_job(unsupported, well=False, job=job, suffix="2")
+    world.settle()
+    assert world.condition("Cached")[:2] == ("False", "UnsupportedModel")
+    assert world.condition("Available")[0] == "True"
+    check_again(world, FIRST)
+    assert world.ready() == ("True", "Ready")
+    assert [env(job)["MODEL_REVISION"] for job in fetching(world)] == [FIRST]
+    assert len(world.names("PersistentVolumeClaim")) == 1
+
+
 def test_a_first_check_that_fails_is_told_as_a_download_that_fails() -> None:
     world = World(model=FOLLOW)
     world.settle()
