@@ -6,7 +6,7 @@ from embedding_operator import naming, pods
 from embedding_operator.api import EmbeddingModel
 from embedding_operator.facts import Failure
 from embedding_operator.pods import Problem
-from embedding_operator.prefetch import UNMOUNTED
+from embedding_operator.prefetch import UNBOUND, UNMOUNTED
 from embedding_operator.source import UrlSource
 
 HUB = "spec.model.source.hub"
@@ -43,12 +43,21 @@ def pending(em: EmbeddingModel, reason: str, message: str) -> tuple[str, str]:
     if reason == UNMOUNTED and bundle and naming.CERTIFICATES_VOLUME in message:
         what = f"ConfigMap {bundle.name} with key {bundle.key}, which {way}.caBundleRef names"
         return "MissingConfigMap", f"the Job waits for {what}, in namespace {em.namespace}: {message}"
+    if reason == UNBOUND:
+        return reason, f"claim {naming.claim(em)} has no volume: {message.rstrip('. ')}. {_class(em)}"
     existing = em.existing_claim
     if reason == pods.UNSCHEDULABLE and existing and f'"{existing}" not found' in message:
         field = f"{PVC}.claimName" if em.source.pvc else "spec.cache.claimName"
         what = f"claim {existing}, which {field} names"
         return "MissingClaim", f"the Job waits for {what}, in namespace {em.namespace}: {message}"
     return reason, message
+
+
+def _class(em: EmbeddingModel) -> str:
+    field = "spec.cache.storageClassName"
+    if em.cache.storage_class:
+        return f"Check class {em.cache.storage_class}, which {field} names, and its provisioner"
+    return f"Name a class with a provisioner in {field}, or give the cluster a default class"
 
 
 def own(em: EmbeddingModel, problem: Problem) -> Problem:

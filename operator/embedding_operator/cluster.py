@@ -14,11 +14,12 @@ import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
-from embedding_operator import api, census, metrics, naming
+from embedding_operator import api, census, incidents, metrics, naming
 from embedding_operator.api import Body, EmbeddingModel, Key
 from embedding_operator.census import Census
 from embedding_operator.errors import ApiError, ConflictError, ForbiddenError, NotFoundError, RejectedError
 from embedding_operator.fields import parse_quantity
+from embedding_operator.incidents import Incident
 from embedding_operator.observed import (
     BUDGET,
     CHILD_KINDS,
@@ -40,7 +41,6 @@ _EVENT_MESSAGE = 1024
 _UNTYPED = "failed to create typed patch object"
 """How the API server's answer begins to a field that the schema has not, or has of another type."""
 _SLICES = "/apis/resource.k8s.io/v1/resourceslices"
-_MOUNT_FAILURES = ("FailedMount", "FailedAttachVolume")
 _ERRORS = {
     400: RejectedError,
     403: ForbiddenError,
@@ -170,16 +170,14 @@ class KubernetesCluster:
             return ""  # not started yet, or gone
         return text.decode(errors="replace")
 
-    async def mount_failure(self, namespace: str, pod: str) -> str:
+    async def incidents(self, namespace: str, kind: str, name: str) -> list[Incident]:
         """See ports.Cluster."""
         query = {
-            "fieldSelector": f"involvedObject.kind=Pod,involvedObject.name={pod},type=Warning",
+            "fieldSelector": f"involvedObject.kind={kind},involvedObject.name={name}",
             "limit": str(PAGE),
         }
         answer = await self._json("GET", _path("Event", namespace), "Event", query=query)
-        failures = [item for item in answer.get("items") or () if item.get("reason") in _MOUNT_FAILURES]
-        last: Body = max(failures, key=lambda item: item.get("lastTimestamp") or "", default={})
-        return str(last.get("message") or "")
+        return [incidents.incident(event) for event in answer.get("items") or ()]
 
     async def hosts_offering(self, resource: str, count: int) -> list[str]:
         """See ports.Cluster."""

@@ -215,6 +215,10 @@ def _kept(kind: str, body: kopf.Body) -> Body:
     kept = dict(body)
     if kind == POD:
         metadata = {k: v for k, v in kept["metadata"].items() if k != "managedFields"}
-        spec = {"nodeName": kept["spec"].get("nodeName"), "volumes": kept["spec"].get("volumes")}
-        kept |= {"metadata": metadata, "spec": spec}
+        spec = {name: kept["spec"].get(name) for name in ("nodeName", "volumes")}
+        first = [
+            {name: container.get(name) for name in ("name", "restartPolicy")}
+            for container in kept["spec"].get("initContainers") or ()
+        ]
+        kept |= {"metadata": metadata, "spec": spec | ({"initContainers": first} if first else {})}
     return kept

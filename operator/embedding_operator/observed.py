@@ -155,6 +155,11 @@ def timestamp(text: Any) -> datetime | None:
         return None
 
 
+def created(body: Body) -> datetime:
+    """Returns when an object was made."""
+    return timestamp(body["metadata"].get("creationTimestamp")) or datetime.min.replace(tzinfo=UTC)
+
+
 def stamp(now: datetime) -> str:
     """Returns a time the way the API writes it: UTC, whole seconds."""
     return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -13,11 +13,11 @@ from embedding_operator import facts, readiness
 from embedding_operator.api import Body
 from embedding_operator.naming import COPY_CONTAINER, FETCH_CONTAINER, METRICS_PORT
 from embedding_operator.observed import condition, is_true
-from embedding_operator.readiness import Heard, Report, Silence, Told
+from embedding_operator.readiness import Heard, Report, Setback, Silence, Told
 
 UNSCHEDULABLE, STARTING, NOT_READY = "Unschedulable", "Starting", "NotReady"
 COPYING, FETCHING, LOADING, DRAINING = "Copying", "Fetching", "Loading", "Draining"
-EVICTED = "Evicted"
+EVICTED, UNMOUNTED = "Evicted", "FailedMount"
 ROOT_CAUSE = 50
 """Rank from which a pod's problem is a root cause, and not just start-up."""
 IMAGE_REASONS = frozenset({
@@ -25,6 +25,7 @@ IMAGE_REASONS = frozenset({
     "RegistryUnavailable",
 })  # fmt: skip
 START_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_NOT_BEGUN = ("ContainerCreating", "PodInitializing")
 _CLIENT_ADDRESS = re.compile(r"[\w.:\[\]]+:\d+->")
 """The near end of a connection in a text of Go's net package: another port each time."""
 _TEXT_LIMIT = 600
@@ -70,6 +71,8 @@ def diagnosis(pod: Body, container: str, told: Told | None = None) -> Problem | 
     state = _container(status, container)
     if status.get("phase") == "Failed" and (state is None or status.get("reason") == EVICTED):
         return Problem(str(status.get("reason") or "Failed"), clip(status.get("message") or "it failed"), 60)
+    if isinstance(told, Setback):
+        return Problem(told.reason, clip(_CLIENT_ADDRESS.sub("", told.words)), 62)
     if (problem := _before(pod)) is not None:
         return problem
     if state is None:
@@ -90,6 +93,28 @@ def runs(pod: Body, container: str) -> bool:
     state = _container(status, container) or {}
     up = "running" in (state.get("state") or {}) and bool(state.get("started"))
     return up and bool(status.get("podIP")) and "deletionTimestamp" not in pod["metadata"]
+
+
+def is_set_up(pod: Body) -> bool:
+    """Returns whether a pod has a node that is still to create its first container."""
+    status = pod.get("status") or {}
+    placed = (condition(pod, "PodScheduled") or {}).get("status") == "True"
+    states = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    waiting = [(state.get("state") or {}).get("waiting") or {} for state in states]
+    pending = status.get("phase") == "Pending" and "deletionTimestamp" not in pod["metadata"]
+    return placed and pending and all(found.get("reason") in _NOT_BEGUN for found in waiting)
+
+
+def ended_run(pod: Body, container: str) -> Mapping[str, Any] | None:
+    """Returns how the last run of a container ended, None where it is ready, has not ended or ran out of
+    memory.
+    """
+    state = _container(pod.get("status") or {}, container) or {}
+    ended = (state.get("state") or {}).get("terminated") or (state.get("lastState") or {}).get("terminated")
+    if not ended or is_true(pod, "Ready") or ended.get("reason") == "OOMKilled":
+        return None
+    found: Mapping[str, Any] = ended
+    return found
 
 
 def restarts(pod: Body, container: str) -> int:
@@ -242,5 +267,5 @@ def _said(told: Told | None) -> Problem:
                 "Its log may tell; let the operator's pod through to that port"
             )
             return Problem(NOT_READY, words, 20)
-        case None:
+        case Setback() | None:
             return Problem(NOT_READY, "the server runs and is not ready", 20)

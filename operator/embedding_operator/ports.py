@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from embedding_operator.api import Body, EmbeddingModel, Key
 from embedding_operator.census import Census
+from embedding_operator.incidents import Incident
 from embedding_operator.readiness import Told
 
 Children = Mapping[str, Sequence[Body]]
@@ -35,8 +36,8 @@ class Cluster(Protocol):
     async def log_tail(self, namespace: str, pod: str, container: str) -> str:
         """Returns the last lines of a container's log, at most 4 KiB; empty where there is none yet."""
 
-    async def mount_failure(self, namespace: str, pod: str) -> str:
-        """Returns what the kubelet last said of a volume that it cannot mount; empty where nothing."""
+    async def incidents(self, namespace: str, kind: str, name: str) -> Sequence[Incident]:
+        """Returns the Events about an object, at most 500, in no order."""
 
     async def hosts_offering(self, resource: str, count: int) -> list[str]:
         """Returns kubernetes.io/hostname of schedulable nodes with at least count of an extended resource."""

@@ -28,7 +28,7 @@ from embedding_operator.source import origin
 _FULL = f'EmptyDir volume "{MODELS_VOLUME}" exceeds'
 """What the kubelet says of a pod that has put more into the volume than the volume's limit."""
 
-STARTING, UNMOUNTED = "Pending", "FailedMount"
+STARTING, UNMOUNTED, UNBOUND = "Pending", pods.UNMOUNTED, "UnboundClaim"
 
 
 @dataclass(frozen=True)

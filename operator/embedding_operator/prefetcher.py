@@ -2,17 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
-from embedding_operator import caching, naming, pods, prefetch
+from embedding_operator import caching, naming, prefetch, setbacks
 from embedding_operator.api import Body, EmbeddingModel, Key
 from embedding_operator.errors import ApiError, ForbiddenError
 from embedding_operator.facts import Failure
 from embedding_operator.fields import parse_quantity
 from embedding_operator.line import Line
-from embedding_operator.observed import JOB, Observed, annotation, is_true, timestamp
+from embedding_operator.observed import JOB, Observed, annotation, created, is_true
 from embedding_operator.pods import UNSCHEDULABLE
 from embedding_operator.ports import Cluster
 from embedding_operator.prefetch import Done, Failed, Lost, Missing, Pending, Progress, Running, State
@@ -26,8 +26,9 @@ PROGRESS_INTERVAL = timedelta(seconds=5)
 NODES_INTERVAL = 20.0
 """Seconds between two looks for a node with the GPU; jittered to 15..30 by the queue's user."""
 
-SETTING_UP = 10.0
-"""Seconds that a pod may take to be set up before its events are read, and between two looks at them."""
+SETTING_UP, LONGEST_LOOK = 10.0, 300.0
+"""Seconds that a pod may take to be set up before its Events are read, and between two looks at them: the
+longer it lasts, the rarer."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,20 @@ class Prefetcher:
             return await self.follow(seen, state, job, now)
         if isinstance(state, Pending) and state.reason == prefetch.STARTING:
             return await self.look_closer(seen, state, job, now)
-        if isinstance(state, Pending) and state.reason == UNSCHEDULABLE and seen.em.gpu:
-            return await self._reconsider(seen.em, state, job, make)
+        if isinstance(state, Pending) and state.reason == UNSCHEDULABLE:
+            return await self._unscheduled(seen, state, job, now, make)
         return Step(state)
+
+    async def _unscheduled(
+        self, seen: Observed, state: Pending, job: Body, now: datetime, make: _Make
+    ) -> Step:
+        """The claim may have no volume; the nodes with the GPU may be others than when the Job was made."""
+        closer = Step(state)
+        if setbacks.without_volume(seen) is not None:
+            closer = await self.look_closer(seen, state, job, now)
+        if seen.em.gpu is None or closer.state != state:
+            return closer
+        return await self._reconsider(seen.em, state, job, make)
 
     async def _failed(
         self, seen: Observed, state: Failed, job: Body, writer: Writer, now: datetime, make: _Make
@@ -155,7 +167,6 @@ class Prefetcher:
         return Step(Missing(), before=before)
 
     async def _reconsider(self, em: EmbeddingModel, state: Pending, job: Body, make: _Make) -> Step:
-        """The nodes with the GPU may be others by now than when the Job was made."""
         hosts, missing = await self._hosts(em)
         if missing is not None:
             return Step(missing, look_again=self._jitter(NODES_INTERVAL))
@@ -166,22 +177,12 @@ class Prefetcher:
         return Step(state, look_again=self._jitter(NODES_INTERVAL))
 
     async def look_closer(self, seen: Observed, state: Pending, job: Body, now: datetime) -> Step:
-        """Returns why a Job's pod is not set up: a volume that cannot be mounted is told in events only."""
-        pods_of_job = seen.pods_of(job)
-        if not pods_of_job:
-            return Step(state)
-        pod = pods_of_job[-1]
-        left = SETTING_UP - (now - _created(pod)).total_seconds()
-        if left > 0:
-            return Step(state, look_again=left)
-        name = pod["metadata"]["name"]
-        try:
-            failure = await self._cluster.mount_failure(seen.em.namespace, name)
-        except ApiError:
-            failure = ""  # known a little later
-        if failure:
-            state = Pending(prefetch.UNMOUNTED, f"prefetch pod {name}: {pods.clip(failure)}")
-        return Step(state, look_again=self._jitter(SETTING_UP))
+        """Returns why a Job's pod is not there or not set up, which is told in Events only."""
+        age = (now - created((job, *seen.pods_of(job))[-1])).total_seconds()
+        if age < SETTING_UP:
+            return Step(state, look_again=SETTING_UP - age)
+        found = await setbacks.of_job(self._cluster, seen, state, job, now)
+        return Step(found, look_again=self._jitter(min(LONGEST_LOOK, max(SETTING_UP, age / 10))))
 
     async def _hosts(self, em: EmbeddingModel) -> tuple[list[str] | None, Pending | None]:
         """Returns the nodes that the Job must run on (None: any), or why there is none."""
@@ -245,7 +246,7 @@ class Prefetcher:
         operator would make another one today: another image or hub may be just what it lacked.
         """
         claim = seen.claims.get(naming.claim(seen.em))
-        if claim is not None and _created(job) < _created(claim):
+        if claim is not None and created(job) < created(claim):
             return True
         if isinstance(state, Done):
             return False
@@ -264,7 +265,7 @@ def filled(seen: Observed, deployment: Body | None) -> bool:
     if not seen.em.makes_claim:
         return deployment is not None
     claim = seen.claims.get(naming.claim(seen.em))
-    return claim is not None and deployment is not None and _created(claim) <= _created(deployment)
+    return claim is not None and deployment is not None and created(claim) <= created(deployment)
 
 
 def _grown(em: EmbeddingModel, job: Body, claim: Body | None) -> bool:
@@ -276,10 +277,6 @@ def _grown(em: EmbeddingModel, job: Body, claim: Body | None) -> bool:
     has = parse_quantity(str(((claim.get("status") or {}).get("capacity") or {}).get("storage", "")))
     # the file system grows when a pod mounts the volume, and only then does the capacity follow
     return (has is not None and has >= wanted) or is_true(claim, "FileSystemResizePending")
-
-
-def _created(body: Body) -> datetime:
-    return timestamp(body["metadata"].get("creationTimestamp")) or datetime.min.replace(tzinfo=UTC)
 
 
 def _template(job: Body) -> Body:

@@ -42,7 +42,10 @@ OWN_VARIABLES = (
 )  # fmt: skip
 """Variables of the serving container that the operator sets, or that a field of the spec is for."""
 
-OWN_CONTAINERS = (naming.CONTAINER, naming.PREFETCH_CONTAINER, naming.FETCH_CONTAINER)
+OWN_CONTAINERS = (
+    naming.CONTAINER, naming.PREFETCH_CONTAINER, naming.FETCH_CONTAINER, naming.COPY_CONTAINER,
+    naming.CLEAR_CONTAINER,
+)  # fmt: skip
 OWN_VOLUMES = ("models", "tmp", "api-key", "models-config", naming.CERTIFICATES_VOLUME)
 OWN_PATHS = ("/models", "/tmp", "/etc/embedding-runtime")  # noqa: S108 - paths in the container
 OWN_PORTS, OWN_PORT_NAMES = (8090, naming.METRICS_PORT), ("http", "metrics")

@@ -36,9 +36,17 @@ class Silence:
     words: str
 
 
-Told = Report | Silence
+@dataclass(frozen=True)
+class Setback:
+    """What keeps a server from being asked, as its node has told it, in words that stay the same."""
+
+    reason: str
+    words: str
+
+
+Told = Report | Silence | Setback
 Heard = Mapping[str, Told]
-"""What was heard last, by the pod's uid."""
+"""What was heard last of a server, or about it, by the pod's uid."""
 
 
 def report(code: int, text: bytes) -> Told:

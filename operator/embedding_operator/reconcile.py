@@ -69,6 +69,7 @@ from embedding_operator.resources.revision import made_from, revision
 from embedding_operator.resources.service import service
 from embedding_operator.revisions import Version
 from embedding_operator.rollout import Plan
+from embedding_operator.setbacks import Setbacks
 from embedding_operator.sizing import Size
 from embedding_operator.status import Verdict
 from embedding_operator.survey import Survey
@@ -115,6 +116,7 @@ class Reconciler:
         self._filler = Filler(cluster, runtime, Line(cache.jobs, prefetches), jitter)
         self._survey = Survey(cluster)
         self._inquiry = Inquiry(servers)
+        self._setbacks = Setbacks(cluster)
         self._announced: dict[Key, Standing] = {}
 
     async def __call__(self, key: Key, *, fresh: bool = False) -> Outcome:
@@ -163,6 +165,7 @@ class Reconciler:
     async def _reconcile(self, seen: Observed) -> Outcome:
         now = self._clock()
         seen, ask_again = await self._inquiry.ask(await self._with_its_volume(seen), now)
+        seen, read_again = await self._setbacks.look(seen, now)
         size = sizing.size(seen)
         seen = sizing.with_size(seen, size)
         em = seen.em
@@ -176,7 +179,7 @@ class Reconciler:
         if rollout.paused(em):
             cached = self._cached(seen, size, step, plan, "")
             await self._report(seen, plan, way, cached, status.accepted(em), now)
-            return Outcome(min(_until(now, ask_again), default=None))
+            return Outcome(min(_until(now, ask_again, read_again), default=None))
         accepted, note = status.accepted(em), ""
         look_again: list[float] = []
         try:
@@ -201,7 +204,7 @@ class Reconciler:
             look_again.append(step.look_again)
         if counted is not None:
             look_again.append(self._jitter(survey.HELD.total_seconds()))
-        look_again += _until(now, plan.look_again, way.look_again, ask_again)
+        look_again += _until(now, plan.look_again, way.look_again, ask_again, read_again)
         return Outcome(min(look_again, default=None))
 
     async def _with_its_volume(self, seen: Observed) -> Observed:
@@ -321,6 +324,7 @@ class Reconciler:
         self._announced.pop(key, None)
         self._filler.forget(key)
         self._inquiry.forget(key)
+        self._setbacks.forget(key)
 
 
 def _until(now: datetime, *times: datetime | None) -> list[float]:

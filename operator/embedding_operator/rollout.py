@@ -8,7 +8,7 @@ beside the old one and the Service moves at once, when all of the new one is ava
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from embedding_operator import advice, following, naming, pods, prefetch, revisions, sizing
+from embedding_operator import advice, following, missing, naming, pods, prefetch, revisions, sizing
 from embedding_operator import facts as facts_of
 from embedding_operator.api import Body, EmbeddingModel
 from embedding_operator.facts import Facts
@@ -122,7 +122,7 @@ def problem(seen: Observed, facts: Facts) -> Problem | None:
         return Problem("PodsRejected", f"pods cannot be created: {pods.clip(refused.get('message'))}", 80)
     found = seen.pods_with(naming.selector(seen.em.name, facts.fingerprint))
     worst = pods.worst(found, naming.CONTAINER, seen.heard)
-    return worst and advice.own(seen.em, worst)
+    return worst and missing.named(seen.em, advice.own(seen.em, worst))
 
 
 def template(seen: Observed, plan: Plan, facts: Facts, desired: Body, *, patient: bool = False) -> Choice:

@@ -13,6 +13,7 @@ from embedding_operator import api, naming
 from embedding_operator.api import Body, EmbeddingModel, Key
 from embedding_operator.census import Census
 from embedding_operator.errors import ApiError, ConflictError, NotFoundError
+from embedding_operator.incidents import Incident
 from embedding_operator.observed import CHILD_KINDS
 from embedding_operator.ports import Children
 from embedding_operator.readiness import Silence, Told
@@ -45,7 +46,8 @@ class FakeCluster:
         self.requests: list[tuple[str, str, str]] = []
         self.events: list[tuple[str, str, bool]] = []
         self.logs: dict[str, str] = {}
-        self.mount_failures: dict[str, str] = {}
+        self.told: dict[str, list[Incident]] = {}
+        self.untold: ApiError | None = None
         self.hosts: list[str] | ApiError = []
         self.device_hosts: list[str] | ApiError | None = []
         self.counted: Census | ApiError = Census((), ())
@@ -88,6 +90,10 @@ class FakeCluster:
         found = [request for request in self.requests if request[0] in ("apply", "status", "delete")]
         self.requests.clear()
         return found
+
+    def tell(self, name: str, reason: str, message: str) -> None:
+        """Writes an Event about an object."""
+        self.told.setdefault(name, []).append(Incident(reason, message, self.clock()))
 
     # --- what the watches show, for FakeCache
 
@@ -165,9 +171,11 @@ class FakeCluster:
         self.requests.append(("log", "Pod", pod))
         return self.logs.get(pod, "")
 
-    async def mount_failure(self, namespace: str, pod: str) -> str:
-        self.requests.append(("list", "Event", pod))
-        return self.mount_failures.get(pod, "")
+    async def incidents(self, namespace: str, kind: str, name: str) -> list[Incident]:
+        self.requests.append(("list", "Event", name))
+        if self.untold is not None:
+            raise self.untold
+        return self.told.get(name, [])
 
     async def hosts_offering(self, resource: str, count: int) -> list[str]:
         self.requests.append(("list", "Node", ""))

@@ -173,22 +173,26 @@ def test_a_log_that_is_not_there_yet_is_empty() -> None:
     assert server.requests[0][2] == {"container": "c", "tailLines": "20", "limitBytes": "4096"}
 
 
-def test_the_last_word_on_a_volume_that_cannot_be_mounted_is_found() -> None:
-    def event(reason: str, message: str, at: str | None) -> dict[str, Any]:
-        return {"reason": reason, "message": message, "lastTimestamp": at}
-
+def test_incidents_are_the_events_about_one_object_with_when_they_were_seen_last() -> None:
     events = [
-        event("FailedMount", "new", "2026-01-01T12:00:02Z"),
-        event("FailedMount", "old", "2026-01-01T12:00:01Z"),
-        event("BackOff", "another thing", "2026-01-01T12:00:03Z"),
-        event("FailedMount", "timeless", None),
+        {"reason": "FailedMount", "message": "m", "lastTimestamp": "2026-01-01T12:00:02Z"},
+        {
+            "reason": "Scheduled",
+            "eventTime": "2026-01-01T12:00:01.000000Z",
+            "series": {"lastObservedTime": "2026-01-01T12:00:05.000000Z"},
+            "lastTimestamp": None,
+        },
+        {"reason": "Timeless", "message": None},
     ]
     server = Server((200, {"items": events}))
-    assert ask(server, lambda c: c.mount_failure("d", "p")) == "new"
+    found = ask(server, lambda c: c.incidents("d", "Pod", "p"))
+    assert [(each.reason, each.message, each.at.second) for each in found] == [
+        ("FailedMount", "m", 2), ("Scheduled", "", 5), ("Timeless", "", 0)
+    ]  # fmt: skip
     ((_, path, query, _, _),) = server.requests
     assert path == "/api/v1/namespaces/d/events"
-    assert query["fieldSelector"] == "involvedObject.kind=Pod,involvedObject.name=p,type=Warning"
-    assert ask(Server((200, {"items": None})), lambda c: c.mount_failure("d", "p")) == ""
+    assert query == {"fieldSelector": "involvedObject.kind=Pod,involvedObject.name=p", "limit": "500"}
+    assert ask(Server((200, {"items": None})), lambda c: c.incidents("d", "Pod", "p")) == []
 
 
 def test_hosts_are_schedulable_nodes_with_enough_of_the_resource() -> None:

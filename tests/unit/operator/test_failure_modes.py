@@ -9,7 +9,7 @@ import embedding_operator
 from embedding_operator import pods
 
 PAGE = Path(__file__).parents[3] / "docs/failure-modes.md"
-CARRIERS = {"Verdict", "Problem", "Cached", "Pending", "Failure", "Notice"}
+CARRIERS = {"Verdict", "Problem", "Cached", "Pending", "Failure", "Notice", "Setback"}
 """What is made with a reason."""
 
 SAME = {"ErrImagePull": "ImagePullBackOff"}

@@ -139,6 +139,10 @@ def test_what_only_costs_memory_is_not_kept() -> None:
     pod["spec"] = {"nodeName": "n", "volumes": [], "containers": [{"env": []}]}
     found = kept("Pod", pod)
     assert found["spec"] == {"nodeName": "n", "volumes": []}
+    pod["spec"]["initContainers"] = [{"name": "a", "restartPolicy": "Always", "env": []}, {"name": "b"}]
+    assert kept("Pod", pod)["spec"]["initContainers"] == [
+        {"name": "a", "restartPolicy": "Always"}, {"name": "b", "restartPolicy": None}
+    ]  # fmt: skip
     assert "managedFields" not in found["metadata"]
     job = {"kind": "Job", "metadata": {"managedFields": [{}]}}
     assert kept("Job", job) == job

@@ -310,9 +310,8 @@ def test_a_volume_that_cannot_be_mounted_is_told_from_the_pods_events() -> None:
     world.clock.advance(10)
     world.reconcile()
     assert world.condition("Cached")[1] == "Pending"  # an image that is being pulled has no such event
-    world.cluster.mount_failures[pod] = (
-        'MountVolume.SetUp failed for volume "hub-certificates" : configmap "company-ca" not found'
-    )
+    failure = 'MountVolume.SetUp failed for volume "hub-certificates" : configmap "company-ca" not found'
+    world.cluster.tell(pod, "FailedMount", failure)
     assert world.reconcile().look_again == 10
     assert world.ready() == ("False", "MissingConfigMap")
     assert "spec.model.source.hub.caBundleRef" in world.condition("Cached")[2]

@@ -102,7 +102,7 @@ def test_a_decrease_waits_for_a_pod_that_loads_and_says_so(replicas: int) -> Non
 def test_it_waits_no_longer_than_the_progress_deadline_also_over_a_restart_of_the_operator() -> None:
     world = scaled_down(1)
     world.restart_operator()
-    assert world.reconcile().look_again == 590
+    assert 0 < (world.reconcile().look_again or 0) <= 590
     world.clock.advance(590)
     world.settle()
     assert size(world) == 1
