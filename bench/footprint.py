@@ -231,11 +231,21 @@ def measured(folder: Path, task: str, workers: int = 1) -> dict[str, object]:
     }
 
 
+def repositories() -> Path:
+    """Return the folder of the real models."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "embedding-operator"
+    models.lay_out(cache / f"models-{models.key()}")
+    return cache / f"models-{models.key()}"
+
+
+def tokenizer() -> Path:
+    """Return a folder with the tokenizer that made-up models get."""
+    return repositories() / REAL["all-MiniLM-L6-v2"]
+
+
 def main(names: list[str]) -> None:
     """Measure the named models, or all, and write."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "embedding-operator"
-    hub = cache / f"models-{models.key()}"
-    models.lay_out(hub)
+    hub = repositories()
     for name in names or [*REAL, MORE_WORKERS, *RANDOM]:
         known_as, workers = name.partition(",")[0], WORKERS if name == MORE_WORKERS else 1
         with tempfile.TemporaryDirectory() as scratch:
@@ -243,7 +253,7 @@ def main(names: list[str]) -> None:
             if known_as in REAL:
                 folder, task = hub / REAL[known_as], "rerank" if "cross-encoder" in name else "embed"
             else:
-                shapes.lay_out(RANDOM[name], hub / REAL["all-MiniLM-L6-v2"], folder)
+                shapes.lay_out(RANDOM[name], tokenizer(), folder)
             found = {"command": f'python -m bench.footprint "{name}"', **measured(folder, task, workers)}
         known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         RESULTS.write_text(json.dumps(known | {name: found}, indent=1) + "\n")

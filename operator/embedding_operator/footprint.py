@@ -1,8 +1,8 @@
 """What a serving container asks for where the spec does not say: worked out from the model. Pure.
 
 The same spec and the same facts give the same numbers, or pods would roll by themselves. The constants are
-from bench/results/footprint.json (`python -m bench.footprint`), rounded up; what was measured with each is in
-docs/performance.md.
+from bench/results/footprint.json (`python -m bench.footprint`), rounded up; docs/performance.md has what was
+measured.
 """
 
 import math
@@ -34,7 +34,7 @@ CUDA, CUDA_LEAST = 3 * 1024 * MIB, 4 * 1024 * MIB
 """Host memory of a GPU pod beside the weights, and in all; not measured yet, and generous for that."""
 
 FLOPS_PER_CORE = 50e9
-"""fp32 on one core of the weaker kind; the machines of docs/performance.md reach about twice that."""
+"""Half of what fp32 reached on a core with AVX-512 (bench/results/speed.json): others have less."""
 
 SECONDS, LEAST_CPU, MOST_CPU = 2.0, 500, 2000
 """The time that one longest text may take, and the bounds of the request that follows, in thousandths."""

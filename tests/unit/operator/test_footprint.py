@@ -131,6 +131,26 @@ def test_a_shape_that_the_job_tells_sizes_the_pods_once_and_for_all() -> None:
     assert world.ready() == ("True", "Ready")
 
 
+def test_pods_of_an_earlier_report_are_sized_once_when_a_new_one_comes() -> None:
+    world = World()
+    world.serve()
+    world.settle()
+    job = world.job()
+    world.cluster.remove("Pod", f"{job['metadata']['name']}-0")
+    world.cluster.remove("Job", job["metadata"]["name"])
+    world.settle()
+    assert world.em["status"]["resources"]["requests"]["memory"] == "1Gi"
+    world.end_job(samples.ok(shape=samples.SHAPE), well=True)
+    world.settle()
+    world.roll()
+    world.settle()
+    assert world.ready() == ("True", "Ready")
+    assert world.em["status"]["resources"]["requests"]["memory"] == "448Mi"
+    world.restart_operator()
+    world.settle()
+    assert len(world.names("Deployment")) == 1
+
+
 @pytest.mark.parametrize("shape", [None, 7, {}, {"layers": 6}, samples.SHAPE | {"heads": "12"}])
 def test_a_shape_that_is_not_told_in_full_is_the_default(shape: Any) -> None:
     world = World()
