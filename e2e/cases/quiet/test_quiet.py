@@ -5,11 +5,16 @@ Also where other controllers have put labels and annotations of their own on eve
 
 import time
 from datetime import UTC, datetime
+from pathlib import Path
+
+import yaml
 
 from e2e.cases import audit
 from e2e.cases.kubectl import Kubectl, Object, model
 
 RERANKER = "embedding-operator/bert-tiny-cross-encoder"
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+SAMPLE = Path(__file__).resolve().parents[3] / "manifests" / "samples" / "full.yaml"
 QUIET_SECONDS, RESYNC_SECONDS, SETTLED_SECONDS = 60.0, 10, 10.0
 
 CHILDREN = (
@@ -23,10 +28,12 @@ KINDS = {
 OURS = "app.kubernetes.io/managed-by=embedding-operator"
 FOREIGN = {"argocd.argoproj.io/instance": "models", "app.kubernetes.io/instance": "models"}
 
-# one that serves, one without pods, one at rest, one that cannot be had, one that no node takes
+# one that serves, one whose pods fetch for themselves, one without pods and with every field that there is,
+# one at rest, one that cannot be had, one that no node takes
 STEADY = {
     "serving": ("Ready", "True", ""),
-    "empty": ("Cached", "True", ""),
+    "alone": ("Ready", "True", ""),
+    "full": ("Cached", "True", ""),
     "resting": ("Ready", "False", "Suspended"),
     "wrong": ("Cached", "False", "ModelNotFound"),
     "homeless": ("Cached", "False", "Unschedulable"),
@@ -37,7 +44,7 @@ def test_a_quiet_minute_has_no_request_that_writes(kubectl: Kubectl) -> None:
     begun = datetime.now(UTC)
     kubectl.wait("no namespace on its way out", lambda: not _terminating(kubectl))
     with audit.resync_every(kubectl, RESYNC_SECONDS):
-        kubectl.apply(*_models())
+        kubectl.apply(*_models(kubectl.runtime_image))
         for name, (kind, status, reason) in STEADY.items():
             kubectl.wait_for_condition(name, kind, status, reason)
         for verb in ("label", "annotate"):
@@ -57,15 +64,26 @@ def test_a_quiet_minute_has_no_request_that_writes(kubectl: Kubectl) -> None:
         assert len(asked) >= rounds, (name, audit.counted(found))
 
 
-def _models() -> list[Object]:
+def _models(image: str) -> list[Object]:
     nowhere = {"nodeSelector": {"example.com/no-such": "node"}}
     return [
         model("serving", RERANKER),
-        model("empty", RERANKER, replicas=0),
+        model("alone", RERANKER, cache={"mode": "PerReplica"}),
+        _full(image),
         model("resting", RERANKER, suspend=True),
         model("wrong", "embedding-operator/no-such-model"),
         model("homeless", RERANKER, scheduling=nowhere),
     ]
+
+
+def _full(image: str) -> Object:
+    """Return the sample that has every field, less what only a user's cluster has."""
+    found: Object = yaml.safe_load(SAMPLE.read_text())
+    spec = found["spec"]
+    for part, field in ((spec, "gpu"), (spec["model"], "source"), (spec["scheduling"], "priorityClassName")):
+        del part[field]
+    spec["model"] |= {"id": MINILM, "maxLength": 128}
+    return found | {"metadata": {"name": "full"}, "spec": spec | {"replicas": 0, "image": image}}
 
 
 def _versions(kubectl: Kubectl) -> dict[tuple[str, str], tuple[str, bool]]:
