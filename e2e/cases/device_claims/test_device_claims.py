@@ -4,15 +4,19 @@ The device is an environment variable that a real driver hands through kubelet a
 server is the CPU's, told to go on without CUDA.
 """
 
+import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
+from e2e.cases import audit
 from e2e.cases.devices import TEMPLATE, VARIABLE, pretended_device
 from e2e.cases.kubectl import Kubectl, Object, model
 
 RERANKER = "embedding-operator/bert-tiny-cross-encoder"
 GPU = {"resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": TEMPLATE}]}
+SERVICE = {"spec": {"service": {"annotations": {"example.com/written": "again"}}}}
 FALLBACK = [{"name": "ALLOW_CPU_FALLBACK", "value": "true"}]
 
 
@@ -36,6 +40,15 @@ def _pods(kubectl: Kubectl, name: str) -> list[Object]:
     return kubectl.list("pods", selector)
 
 
+def _written(kubectl: Kubectl, since: datetime, wanted: str) -> set[str]:
+    """What the operator wrote in the namespace, as soon as something of this kind is among it."""
+    found = audit.requests(kubectl, since, datetime.now(UTC))
+    kinds = {
+        request.resource for request in found if request.writes and request.namespace == kubectl.namespace
+    }
+    return kinds if wanted in kinds else set()
+
+
 def test_before_a_driver_is_there_the_condition_says_so(kubectl: Kubectl) -> None:
     kubectl.apply(_model(kubectl, "first"))
     condition = kubectl.wait_for_condition("first", "Ready", "False", "NoGPUNode", seconds=30)
@@ -51,6 +64,13 @@ def test_the_pod_gets_a_device_on_its_node(kubectl: Kubectl, device_node: str) -
     assert claim["status"]["allocation"]["devices"]["results"][0]["device"] == "device-0"
     name = pod["metadata"]["name"]
     assert kubectl("exec", name, "-c", "server", "--", "printenv", VARIABLE).strip() == "device-0"
+
+
+def test_claims_are_found_as_they_were_written(kubectl: Kubectl, device_node: str) -> None:
+    since = datetime.now(UTC)
+    kubectl("patch", "em", "first", "--type=merge", "--patch", json.dumps(SERVICE))
+    written = kubectl.wait("the Service", lambda: _written(kubectl, since, "services"), 30)
+    assert "deployments" not in written
 
 
 def test_a_second_one_waits_with_the_schedulers_reason_and_takes_what_the_first_gives_back(
