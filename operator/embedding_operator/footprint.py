@@ -108,7 +108,8 @@ def _memory(em: EmbeddingModel, facts: Facts) -> _Amount:
         _rounded(server + ENGINE + weights + batch),
         f"{_plain(server + ENGINE)} for the server with {_count(em.server.workers, 'HTTP process', 'es')}, "
         f"{_plain(weights)} for {_plain(facts.bytes)} of files in {precision}, "
-        f"{_plain(batch)} for a batch of {tokens} tokens",
+        f"{_plain(batch)} for a batch of {tokens} tokens"
+        + (", less with a smaller spec.model.maxLength" if longest > BATCH_TOKENS else ""),
     )
 
 

@@ -87,6 +87,8 @@ def test_the_reason_says_where_the_numbers_come_from() -> None:
         "cpu 500m: 500m for a text of 256 tokens within about 2 s (500m to 2); memory 448Mi: 200Mi for the "
         "server with 1 HTTP process, 139Mi for 87Mi of files in fp32, 60Mi for a batch of 1024 tokens"
     )
+    long = footprint.needs(em, samples.facts(em, **LONG)).reason
+    assert long.endswith("for a batch of 8192 tokens, less with a smaller spec.model.maxLength")
     told = footprint.needs(em, samples.facts(em, **MINILM | UNKNOWN)).reason
     assert "did not tell its shape" in told
 
