@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
+from e2e.cases import audit
 from e2e.cases.kubectl import OPERATOR, OPERATOR_NAMESPACE, Kubectl, Object, model
 from e2e.cases.oci_source.image import image
 
 RERANKER = "embedding-operator/bert-tiny-cross-encoder"
 REFERENCE = "models.example/tiny:v1"
+RESYNC_SECONDS = 10
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -24,7 +28,7 @@ def tiny(kubectl: Kubectl) -> Iterator[None]:
     with image(kubectl, REFERENCE, RERANKER, "models/tiny"):
         yield
         kubectl("delete", "em", "--all", "--timeout=60s")
-        operator("set", "env", OPERATOR, "IMAGE_VOLUMES=auto")
+        operator("set", "env", OPERATOR, "IMAGE_VOLUMES=auto", f"{audit.RESYNC}=300")
         operator("rollout", "status", OPERATOR, "--timeout=60s")
 
 
@@ -50,8 +54,9 @@ def test_a_folder_that_is_not_in_it_is_told(kubectl: Kubectl) -> None:
 
 def test_where_pods_can_mount_it_they_do_and_nothing_is_copied(kubectl: Kubectl) -> None:
     operator = kubectl.within(OPERATOR_NAMESPACE)
-    operator("set", "env", OPERATOR, "IMAGE_VOLUMES=true")
+    operator("set", "env", OPERATOR, "IMAGE_VOLUMES=true", f"{audit.RESYNC}={RESYNC_SECONDS}")
     operator("rollout", "status", OPERATOR, "--timeout=60s")
+    begun = datetime.now(UTC)
     before = (kubectl.get("em", "tiny") or {})["status"]["fingerprint"]
     kubectl.wait("no claim", lambda: not kubectl.list("pvc"), 120)
     kubectl.wait_for_condition("tiny", "Ready", "True")
@@ -59,6 +64,7 @@ def test_where_pods_can_mount_it_they_do_and_nothing_is_copied(kubectl: Kubectl)
     assert (kubectl.get("em", "tiny") or {})["status"]["fingerprint"] == before
     answer = kubectl.answer("http://tiny/rerank", {"query": "a", "documents": ["b"], "model": RERANKER})
     assert answer.status == 200, answer.body
+    kubectl.wait("two looks at it without a write", partial(_is_steady, kubectl, begun), 90)
 
 
 def test_an_image_that_cannot_be_had_is_told_by_its_name(kubectl: Kubectl) -> None:
@@ -80,6 +86,15 @@ def test_what_an_image_cannot_be_is_refused(kubectl: Kubectl, spec: Object, word
     refused = model("refused", RERANKER)
     refused["spec"]["model"] |= spec
     assert words in kubectl("apply", "-f", "-", stdin=json.dumps(refused), check=False)
+
+
+def _is_steady(kubectl: Kubectl, begun: datetime) -> bool:
+    """Whether the operator has compared the resource with the API server, and found nothing to write."""
+    asked = audit.requests(kubectl, begun, datetime.now(UTC))
+    found = [request for request in asked if request.namespace == kubectl.namespace]
+    written = max((request.moment for request in found if request.writes), default=begun)
+    looks = [request for request in found if (request.verb, request.name) == ("get", "tiny")]
+    return sum(request.moment > written for request in looks) >= 2
 
 
 def volume(kubectl: Kubectl) -> Object:
