@@ -101,6 +101,12 @@ def refusals(template: Mapping[str, Any], allowed: Collection[str] = ()) -> list
     return [refusal for refusal in found if refusal.privilege not in allowed]
 
 
+def held(template: Any) -> frozenset[str]:
+    """Returns the privileges that a whole pod template takes, ours included, which takes none."""
+    found = _pod(_map(_map(template).get("spec")), "")
+    return frozenset(refusal.privilege for refusal in found if refusal.privilege is not None)
+
+
 def _nulls(value: Any, at: str) -> Iterator[Refusal]:
     """A null would take one of our fields away."""
     if value is None:

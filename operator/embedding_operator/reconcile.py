@@ -160,7 +160,8 @@ class Reconciler:
         parsed = api.parse(body, image_volumes=self._runtime.image_volumes)
         seen = observed.observed(parsed, children)
         em = following.followed(seen)
-        return seen if em is seen.em else observed.observed(em, children)
+        followed = seen if em is seen.em else observed.observed(em, children)
+        return revisions.permitted(followed, self._allowed)
 
     async def _reconcile(self, seen: Observed) -> Outcome:
         now = self._clock()

@@ -6,11 +6,11 @@ Whether it did is the Deployment controller's own judgement: it counts the time,
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from embedding_operator import naming
+from embedding_operator import naming, privileges
 from embedding_operator.api import Body
 from embedding_operator.observed import REVISION, Observed, annotation, condition
 from embedding_operator.pods import Problem
@@ -94,6 +94,19 @@ def history(seen: Observed, deployment: str) -> tuple[Version, ...]:
             number, options = body.get("revision", 0), str(data.get("options") or "")
             found.append(Version(short, number, template, _failure(body), options))
     return tuple(sorted(found, key=lambda version: (version.number, version.digest)))
+
+
+def permitted(seen: Observed, allowed: Collection[str]) -> Observed:
+    """Returns the view without the kept templates whose privileges an administrator no longer allows.
+
+    They are no way around that: nothing goes back to them. They stay for the day that they are allowed again.
+    """
+    known = {
+        name: body
+        for name, body in seen.of(REVISION).items()
+        if privileges.held((body.get("data") or {}).get("template")) <= set(allowed)
+    }
+    return replace(seen, children={**seen.children, REVISION: known})
 
 
 def kept_options(seen: Observed, deployment: str, digest: str) -> str:

@@ -83,8 +83,10 @@ def status(
     if accepted.holds or em.name in seen.services:
         found["url"] = naming.url(em)
     choice = way.choice(plan.wanted)
-    if choice is not None:
-        found["rollout"] = _rollout(choice) | {"strategy": "Replace" if way.replaces else "Surge"}
+    if plan.wanted is not None and choice is not None:
+        there = seen.deployments.get(naming.deployment(em, plan.wanted.fingerprint))
+        strategy = "Replace" if way.replaces else "Surge"
+        found["rollout"] = _rollout(choice, revisions.applied_in(there)) | {"strategy": strategy}
     if used is not None:
         told = {"provider": used.provider, "precision": used.precision}
         found |= {name: value for name, value in told.items() if value}
@@ -323,9 +325,9 @@ def _conditions(em: EmbeddingModel, verdicts: Mapping[str, Verdict], now: dateti
     ]
 
 
-def _rollout(choice: Choice) -> dict[str, Any]:
+def _rollout(choice: Choice, applied: str | None) -> dict[str, Any]:
     found = {
-        "current": choice.current,
+        "current": applied,
         "lastGood": choice.last_good,
         "failed": choice.wanted if choice.failure else None,
     }

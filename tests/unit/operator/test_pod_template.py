@@ -8,10 +8,18 @@ from embedding_operator.errors import RejectedError
 from embedding_operator.reconcile import Reconciler
 from embedding_operator.resources import merge
 from tests.unit.operator import samples
+from tests.unit.operator.test_reconcile_rollback import overdue
 from tests.unit.operator.world import World
 
 HOST = {"spec": {"volumes": [{"name": "host", "hostPath": {"path": "/"}}]}}
 SIDE = {"spec": {"containers": [{"name": "side", "image": "side:1"}]}}
+
+
+def allowing(world: World, *privileges: str) -> None:
+    """The operator starts anew with this allowance."""
+    world.reconciler = Reconciler(
+        world.cluster, world.cache, world.servers, samples.RUNTIME, world.clock, allowed=privileges
+    )
 
 
 def containers(world: World) -> list[str]:
@@ -59,14 +67,41 @@ def test_nothing_is_made_for_a_template_that_is_refused_from_the_start() -> None
 
 def test_what_the_administrator_allows_is_made() -> None:
     world = World()
-    world.reconciler = Reconciler(
-        world.cluster, world.cache, world.servers, samples.RUNTIME, world.clock, allowed=["hostPath"]
-    )
+    allowing(world, "hostPath")
     world.serve()
     world.change(podTemplate=HOST)
     world.settle()
     volumes = world.cluster.find("Deployment")["spec"]["template"]["spec"]["volumes"]
     assert volumes[-1] == {"name": "host", "hostPath": {"path": "/"}}
+
+
+def test_nothing_goes_back_to_what_is_no_longer_allowed() -> None:
+    world = World(rollout={"progressDeadlineSeconds": 60}, podTemplate=HOST)
+    allowing(world, "hostPath")
+    world.serve()
+    world.settle()
+    held = world.em["status"]["rollout"]["lastGood"]
+    allowing(world)
+    world.change(podTemplate=SIDE)
+    world.settle()
+    assert "lastGood" not in world.em["status"]["rollout"]
+    overdue(world)
+    world.settle()
+    assert containers(world) == ["server", "side"]
+    assert "host" not in str(world.cluster.find("Deployment")["spec"]["template"]["spec"]["volumes"])
+    assert world.condition("Stalled")[0] == "True"
+    (kept,) = world.cluster.all("ControllerRevision")
+    assert kept["metadata"]["name"].endswith(f"-{held}")
+
+
+def test_the_current_template_is_the_one_that_the_pods_have() -> None:
+    world = World()
+    world.serve()
+    world.settle()
+    before = world.em["status"]["rollout"]
+    world.change(podTemplate=HOST)
+    world.settle()
+    assert world.em["status"]["rollout"] == before
 
 
 def test_a_pod_that_the_api_server_finds_invalid_is_answered_in_its_words() -> None:

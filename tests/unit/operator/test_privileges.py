@@ -1,9 +1,11 @@
 """spec.podTemplate is no way up: what takes a privilege, or the place of something of ours, is refused."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +14,8 @@ from embedding_operator.api import GROUP
 from embedding_operator.errors import PodTemplateRefusedError
 from embedding_operator.resources.deployment import deployment
 from tests.unit.operator import samples
+
+GOLDEN = Path(__file__).parent / "golden"
 
 Object = dict[str, Any]
 
@@ -380,3 +384,11 @@ def ways_up(pod: Object) -> Iterator[str]:
         for exposed in ports if isinstance(ports, list) else ():  # the API server refuses what is no list
             if isinstance(exposed, dict) and exposed.get("hostPort") not in (None, 0):
                 yield "host port"
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("deployment*.yaml")), ids=lambda path: path.stem)
+def test_what_the_operator_makes_by_itself_takes_no_privilege(path: Path) -> None:
+    made = yaml.safe_load(path.read_text())["spec"]["template"]
+    assert privileges.held(made) == set()
+    made["spec"]["containers"][0]["securityContext"]["privileged"] = True
+    assert privileges.held(made) == {"privileged"}
