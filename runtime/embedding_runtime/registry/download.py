@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx2
 
@@ -144,18 +145,17 @@ def _stream(blob: Blob, had: int, report: Callable[[int], None]) -> None:
         if not (had and response.status_code == HTTPStatus.PARTIAL_CONTENT and goes_on):
             had = 0
         with blob.partial.open("ab" if had else "wb") as file:
-            _copy(response, file.write, had, report)
+            _copy(response, file, had, report)
         if blob.size is not None and _size(blob.partial) < blob.size:
             raise httpx2.RemoteProtocolError("the answer ended before the file did")
 
 
-def _copy(
-    response: httpx2.Response, write: Callable[[bytes], int], had: int, report: Callable[[int], None]
-) -> None:
+def _copy(response: httpx2.Response, file: BinaryIO, had: int, report: Callable[[int], None]) -> None:
     since, then = time.monotonic(), had
     report(had)
     for chunk in response.iter_bytes():
-        write(chunk)
+        file.write(chunk)
+        file.flush()  # so that whoever goes on after a kill has all that came
         had += len(chunk)
         report(had)
         if time.monotonic() - since > _STALL_SECONDS:
