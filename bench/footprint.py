@@ -3,7 +3,7 @@
 Serves each model as the operator's pods do, sends it texts of every length up to its limit and requests as
 large as are taken, and adds to bench/results/footprint.json, by name: the proportional set size (PSS) of all
 processes together when it is ready and at its peak, that of each kind of process, and the CPU time of each
-kind in seconds per second of load. operator/embedding_operator/footprint.py has its constants from there.
+kind in seconds per second of load. The operator's sets/footprint.py has its constants from there.
 """
 
 from __future__ import annotations

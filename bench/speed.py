@@ -1,7 +1,7 @@
 """How fast one core computes a model's longest text, by precision: `python -m bench.speed`.
 
 Writes GFLOP/s on one thread, the best of some runs, to bench/results/speed.json, by model. The work is
-counted as operator/embedding_operator/footprint.py counts it, which has its constant from there.
+counted as operator/embedding_operator/sets/footprint.py counts it, which has its constant from there.
 """
 
 from __future__ import annotations

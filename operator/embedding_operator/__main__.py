@@ -13,10 +13,10 @@ from embedding_operator import api, cluster, handlers, logs
 from embedding_operator.api import Key
 from embedding_operator.cluster import KubernetesCluster
 from embedding_operator.errors import ApiError
+from embedding_operator.lookups.servers import HttpServers
 from embedding_operator.queue import WorkQueue, jitter
 from embedding_operator.reconcile import Outcome, Reconciler
 from embedding_operator.resources.meta import Runtime
-from embedding_operator.servers import HttpServers
 from embedding_operator.settings import Settings
 
 log = structlog.get_logger("embedding_operator")

@@ -14,12 +14,13 @@ import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
-from embedding_operator import api, census, incidents, metrics, naming
+from embedding_operator import api, metrics, naming
 from embedding_operator.api import Body, EmbeddingModel, Key
-from embedding_operator.census import Census
 from embedding_operator.errors import ApiError, ConflictError, ForbiddenError, NotFoundError, RejectedError
 from embedding_operator.fields import parse_quantity
-from embedding_operator.incidents import Incident
+from embedding_operator.health import census, incidents
+from embedding_operator.health.census import Census
+from embedding_operator.health.incidents import Incident
 from embedding_operator.observed import (
     BUDGET,
     CHILD_KINDS,

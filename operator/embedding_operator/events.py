@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from embedding_operator.api import Body
-from embedding_operator.computing import CPU_FALLBACK
-from embedding_operator.course import DECREASE_WAITS
+from embedding_operator.health.computing import CPU_FALLBACK
 from embedding_operator.observed import condition, stamp
+from embedding_operator.sets.course import DECREASE_WAITS
 
 KEPT = 5
 """How many of what happened the status keeps, the latest."""

@@ -1,7 +1,7 @@
 """What a prefetch Job found out: the termination message's schema, and the same facts as kept on a
 Deployment.
 
-Reading the Job's life cycle is prefetch.py's.
+Reading the Job's life cycle is cache/prefetch.py's.
 """
 
 import json

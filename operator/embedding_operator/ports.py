@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from embedding_operator.api import Body, EmbeddingModel, Key
-from embedding_operator.census import Census
-from embedding_operator.incidents import Incident
+from embedding_operator.health.census import Census
+from embedding_operator.health.incidents import Incident
 from embedding_operator.readiness import Told
 
 Children = Mapping[str, Sequence[Body]]

@@ -12,28 +12,12 @@ from typing import Any
 
 import structlog
 
-from embedding_operator import (
-    api,
-    caching,
-    course,
-    events,
-    fields,
-    following,
-    naming,
-    observed,
-    pods,
-    prefetch,
-    privileges,
-    revisions,
-    rollout,
-    sizing,
-    status,
-    survey,
-    volumes,
-)
+from embedding_operator import api, events, fields, naming, observed, status
 from embedding_operator.api import Body, EmbeddingModel, Key
-from embedding_operator.caching import Cached
-from embedding_operator.course import Course
+from embedding_operator.cache import caching, following, prefetch, sizing, volumes
+from embedding_operator.cache.caching import Cached
+from embedding_operator.cache.prefetch import Done
+from embedding_operator.cache.sizing import Size
 from embedding_operator.errors import (
     ApiError,
     ForbiddenError,
@@ -45,9 +29,14 @@ from embedding_operator.errors import (
     RejectedError,
 )
 from embedding_operator.events import News, Standing
-from embedding_operator.filling import Filler, standing
-from embedding_operator.inquiry import Inquiry
-from embedding_operator.line import Line
+from embedding_operator.fetching.filling import Filler, standing
+from embedding_operator.fetching.line import Line
+from embedding_operator.fetching.prefetcher import Step, filled
+from embedding_operator.health import pods
+from embedding_operator.lookups import survey
+from embedding_operator.lookups.inquiry import Inquiry
+from embedding_operator.lookups.setbacks import Setbacks
+from embedding_operator.lookups.survey import Survey
 from embedding_operator.observed import (
     BUDGET,
     CLAIM,
@@ -59,20 +48,17 @@ from embedding_operator.observed import (
     stamp,
 )
 from embedding_operator.ports import Cache, Children, Cluster, Servers
-from embedding_operator.prefetch import Done
-from embedding_operator.prefetcher import Step, filled
 from embedding_operator.resources import options
 from embedding_operator.resources.deployment import deployment, strategy
 from embedding_operator.resources.disruption import budget
 from embedding_operator.resources.meta import Runtime
 from embedding_operator.resources.revision import made_from, revision
 from embedding_operator.resources.service import service
-from embedding_operator.revisions import Version
-from embedding_operator.rollout import Plan
-from embedding_operator.setbacks import Setbacks
-from embedding_operator.sizing import Size
+from embedding_operator.sets import course, privileges, revisions, rollout
+from embedding_operator.sets.course import Course
+from embedding_operator.sets.revisions import Version
+from embedding_operator.sets.rollout import Plan
 from embedding_operator.status import Verdict
-from embedding_operator.survey import Survey
 from embedding_operator.writer import Writer
 
 log = structlog.get_logger("embedding_operator.reconcile")

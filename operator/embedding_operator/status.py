@@ -9,18 +9,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from embedding_operator import events, naming, pods, revisions, rollout, surge, volumes
+from embedding_operator import events, naming
 from embedding_operator.api import EmbeddingModel
-from embedding_operator.caching import Cached
-from embedding_operator.computing import CPU_FALLBACK, Computing, computing
-from embedding_operator.course import Course
+from embedding_operator.cache import volumes
+from embedding_operator.cache.caching import Cached
 from embedding_operator.facts import Facts
+from embedding_operator.health import pods
+from embedding_operator.health.computing import CPU_FALLBACK, Computing, computing
+from embedding_operator.health.pods import Problem
 from embedding_operator.observed import Observed, stamp
-from embedding_operator.pods import Problem
 from embedding_operator.resources import options
 from embedding_operator.resources.deployment import resources
-from embedding_operator.revisions import Choice
-from embedding_operator.rollout import Plan
+from embedding_operator.sets import revisions, rollout, surge
+from embedding_operator.sets.course import Course
+from embedding_operator.sets.revisions import Choice
+from embedding_operator.sets.rollout import Plan
 
 ORDER = ("Accepted", "Cached", "Scheduled", "Available", "Progressing", "Reconciling", "Stalled", "Ready")
 OVERDUE = "ProgressDeadlineExceeded"

@@ -5,11 +5,11 @@ from typing import Any
 
 from embedding_operator import facts, naming
 from embedding_operator.api import EmbeddingModel
+from embedding_operator.cache.sizing import Size
 from embedding_operator.facts import Failure
 from embedding_operator.resources import copied, hub, options, pod, replica, scheduling, sources
 from embedding_operator.resources.jobs import PREFETCH_RETRY_SECONDS, spec
 from embedding_operator.resources.meta import Runtime, metadata
-from embedding_operator.sizing import Size
 
 
 def claim(em: EmbeddingModel, size: Size) -> dict[str, Any]:

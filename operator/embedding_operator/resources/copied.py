@@ -6,8 +6,9 @@ them. So a copy that was broken off is never taken for a whole one, and what is 
 
 from typing import Any
 
-from embedding_operator import copying, naming
+from embedding_operator import naming
 from embedding_operator.api import EmbeddingModel
+from embedding_operator.cache import copying
 from embedding_operator.resources import pod
 from embedding_operator.resources.meta import Runtime
 

@@ -3,12 +3,13 @@
 from dataclasses import replace
 from typing import Any
 
-from embedding_operator import footprint, naming
+from embedding_operator import naming
 from embedding_operator.api import DeviceClaim, EmbeddingModel
 from embedding_operator.facts import Facts
-from embedding_operator.footprint import Needs
 from embedding_operator.resources import hub, merge, options, pod, replica, scheduling, sources
 from embedding_operator.resources.meta import Runtime, metadata
+from embedding_operator.sets import footprint
+from embedding_operator.sets.footprint import Needs
 
 PORT = 8090
 GRACE_SECONDS = 10

@@ -1,6 +1,6 @@
 """spec.podTemplate onto a pod template: a strategic merge, as `kubectl patch` makes one.
 
-What it may not say is refused elsewhere (privileges.py).
+What it may not say is refused elsewhere (sets/privileges.py).
 """
 
 import copy

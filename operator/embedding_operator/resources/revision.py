@@ -5,7 +5,7 @@ from typing import Any
 from embedding_operator import naming
 from embedding_operator.api import Body, EmbeddingModel
 from embedding_operator.resources.meta import metadata
-from embedding_operator.revisions import Choice, Version
+from embedding_operator.sets.revisions import Choice, Version
 
 
 def revision(

@@ -8,8 +8,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from embedding_operator import naming, volumes
+from embedding_operator import naming
 from embedding_operator.api import Body, EmbeddingModel
+from embedding_operator.cache import volumes
 
 HOSTNAME = "kubernetes.io/hostname"
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from embedding_operator import api, naming
 from embedding_operator.api import Body, EmbeddingModel, Key
-from embedding_operator.census import Census
 from embedding_operator.errors import ApiError, ConflictError, NotFoundError
-from embedding_operator.incidents import Incident
+from embedding_operator.health.census import Census
+from embedding_operator.health.incidents import Incident
 from embedding_operator.observed import CHILD_KINDS
 from embedding_operator.ports import Children
 from embedding_operator.readiness import Silence, Told

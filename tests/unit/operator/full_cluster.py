@@ -8,8 +8,9 @@ import json
 from decimal import Decimal
 from typing import Any
 
-from embedding_operator import census, naming
-from embedding_operator.census import Census, Node
+from embedding_operator import naming
+from embedding_operator.health import census
+from embedding_operator.health.census import Census, Node
 from embedding_operator.observed import condition, is_true, timestamp
 from tests.unit.operator import samples
 from tests.unit.operator.world import World

@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 import yaml
 
-from embedding_operator import facts, naming, prefetch
+from embedding_operator import facts, naming
 from embedding_operator.api import EmbeddingModel
+from embedding_operator.cache import prefetch
+from embedding_operator.cache.sizing import Size
 from embedding_operator.resources import cache, options, resolve
 from embedding_operator.resources.deployment import deployment
 from embedding_operator.resources.disruption import budget
 from embedding_operator.resources.revision import revision
 from embedding_operator.resources.service import service
-from embedding_operator.revisions import Failure, Version
-from embedding_operator.sizing import Size
+from embedding_operator.sets.revisions import Failure, Version
 from embedding_runtime.settings.models_file import read_models_file
 from tests.unit.operator import samples
 

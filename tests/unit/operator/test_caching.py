@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from embedding_operator import caching
-from embedding_operator.facts import Failure
-from embedding_operator.prefetch import (
+from embedding_operator.cache import caching
+from embedding_operator.cache.prefetch import (
     Done,
     Failed,
     Lost,
@@ -18,6 +17,7 @@ from embedding_operator.prefetch import (
     Running,
     State,
 )
+from embedding_operator.facts import Failure
 from tests.unit.operator import samples
 
 EM = samples.model()

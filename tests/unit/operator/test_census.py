@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from embedding_operator import census, naming
-from embedding_operator.census import Census, Node, Tenant, Unreadable
+from embedding_operator import naming
 from embedding_operator.errors import ForbiddenError
-from embedding_operator.survey import Survey
+from embedding_operator.health import census
+from embedding_operator.health.census import Census, Node, Tenant, Unreadable
+from embedding_operator.lookups.survey import Survey
 from tests.unit.operator import samples
 from tests.unit.operator.fakes import Clock, FakeCluster
 from tests.unit.operator.world import World

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import embedding_operator
-from embedding_operator import pods
+from embedding_operator.health import pods
 
 PAGE = Path(__file__).parents[3] / "docs/failure-modes.md"
 CARRIERS = {"Verdict", "Problem", "Cached", "Pending", "Failure", "Notice", "Setback"}

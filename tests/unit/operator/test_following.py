@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from embedding_operator import api, caching, following, naming
+from embedding_operator import api, naming
 from embedding_operator.api import EmbeddingModel
+from embedding_operator.cache import caching, following
+from embedding_operator.cache.prefetch import Failed, Resolved
 from embedding_operator.facts import Failure
 from embedding_operator.observed import Observed, observed
-from embedding_operator.prefetch import Failed, Resolved
 from embedding_operator.resources import cache
 from embedding_operator.resources.deployment import deployment
 from tests.unit.operator import samples

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from embedding_operator import footprint
 from embedding_operator.fields import parse_quantity
+from embedding_operator.sets import footprint
 from tests.unit.operator import samples
 from tests.unit.operator.world import World
 

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from embedding_operator import incidents
-from embedding_operator.incidents import Incident
+from embedding_operator.health import incidents
+from embedding_operator.health.incidents import Incident
 from tests.unit.operator import samples
 
 MOUNT = 'MountVolume.SetUp failed for volume "api-key" : secret "keys" not found'

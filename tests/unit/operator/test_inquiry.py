@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from embedding_operator import api, naming
-from embedding_operator.inquiry import AT_ONCE, Inquiry
+from embedding_operator.lookups.inquiry import AT_ONCE, Inquiry
 from embedding_operator.observed import POD, Observed, observed
 from embedding_operator.readiness import Report, Silence, Told
 from tests.unit.operator import samples

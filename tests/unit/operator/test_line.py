@@ -9,7 +9,7 @@ import pytest
 
 from embedding_operator import naming
 from embedding_operator.api import Key
-from embedding_operator.line import HELD_BACK, WAITING, Line
+from embedding_operator.fetching.line import HELD_BACK, WAITING, Line
 from embedding_operator.reconcile import Outcome, Reconciler
 from embedding_operator.resources import cache
 from tests.unit.operator import samples

@@ -2,8 +2,8 @@
 
 import pytest
 
-from embedding_operator import missing
-from embedding_operator.pods import Problem
+from embedding_operator.health.pods import Problem
+from embedding_operator.sets import missing
 from tests.unit.operator import samples
 
 EM = samples.model(

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from embedding_operator import caching, naming, pods, volumes
+from embedding_operator import naming
+from embedding_operator.cache import caching, volumes
+from embedding_operator.cache.prefetch import Done, Failed
 from embedding_operator.facts import Failure
-from embedding_operator.prefetch import Done, Failed
+from embedding_operator.health import pods
 from embedding_operator.resources import cache
 from embedding_operator.resources.deployment import deployment
 from tests.unit.operator import samples

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from embedding_operator import pods
+from embedding_operator.health import pods
 from embedding_operator.readiness import Report, Silence, Told
 from tests.unit.operator import samples
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_operator import facts, naming, prefetch
-from embedding_operator.facts import Facts, Failure, Resolution
-from embedding_operator.prefetch import (
+from embedding_operator import facts, naming
+from embedding_operator.cache import prefetch
+from embedding_operator.cache.prefetch import (
     Done,
     Failed,
     Lost,
@@ -20,6 +20,7 @@ from embedding_operator.prefetch import (
     Running,
     State,
 )
+from embedding_operator.facts import Facts, Failure, Resolution
 from embedding_operator.resources import cache
 from tests.unit.operator import samples
 

@@ -9,10 +9,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedding_operator import privileges
 from embedding_operator.api import GROUP
 from embedding_operator.errors import PodTemplateRefusedError
 from embedding_operator.resources.deployment import deployment
+from embedding_operator.sets import privileges
 from tests.unit.operator import samples
 
 GOLDEN = Path(__file__).parent / "golden"

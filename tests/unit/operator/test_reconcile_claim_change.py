@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from embedding_operator import naming, sizing
+from embedding_operator import naming
+from embedding_operator.cache import sizing
 from embedding_operator.errors import ForbiddenError, RejectedError
 from tests.unit.operator import samples
 from tests.unit.operator.world import World

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from embedding_operator import naming, revisions
-from embedding_operator.pods import Problem
-from embedding_operator.revisions import Failure, Version, choose, digest, hold
+from embedding_operator import naming
+from embedding_operator.health.pods import Problem
+from embedding_operator.sets import revisions
+from embedding_operator.sets.revisions import Failure, Version, choose, digest, hold
 
 OLD, NEW = ({"metadata": {"labels": {}}, "spec": {"containers": [{"image": image}]}} for image in ("a", "b"))
 WAS_GOOD = Version(digest(OLD), 1, OLD)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from embedding_operator import prefetch
+from embedding_operator.cache import prefetch
 from embedding_operator.resources import cache, options, resolve
 from embedding_operator.resources.deployment import deployment
 from embedding_runtime.prefetch.job import asked

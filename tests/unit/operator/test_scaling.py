@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from embedding_operator import api, naming, scaling
+from embedding_operator import api, naming
+from embedding_operator.sets import scaling
 from tests.unit.operator import samples
 from tests.unit.operator.fakes import Clock
 from tests.unit.operator.world import World

@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import pytest
 
+from embedding_operator.lookups.servers import HttpServers
 from embedding_operator.readiness import Report, Silence, Told
-from embedding_operator.servers import HttpServers
 
 LOADING = b'{"status": "loading", "reason": "Loading", "message": "a/b is loading"}'
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from embedding_operator import naming, sizing
+from embedding_operator import naming
+from embedding_operator.cache import sizing
+from embedding_operator.cache.sizing import Size
 from embedding_operator.observed import Observed, observed
-from embedding_operator.sizing import Size
 from tests.unit.operator import samples
 
 GB = 10**9

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from embedding_operator import caching, naming, prefetch
+from embedding_operator import naming
+from embedding_operator.cache import caching, prefetch
+from embedding_operator.cache.prefetch import UNMOUNTED, Done, Failed, Pending, Progress, Running
 from embedding_operator.facts import Failure
-from embedding_operator.line import HELD_BACK
-from embedding_operator.prefetch import UNMOUNTED, Done, Failed, Pending, Progress, Running
+from embedding_operator.fetching.line import HELD_BACK
 from embedding_operator.resources import cache, sources
 from embedding_operator.resources.deployment import deployment
 from tests.unit.operator import samples

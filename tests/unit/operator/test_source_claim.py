@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from embedding_operator import caching, naming, prefetch
+from embedding_operator import naming
+from embedding_operator.cache import caching, prefetch
+from embedding_operator.cache.prefetch import Done, Failed, Missing, Pending, Running
 from embedding_operator.facts import Failure
-from embedding_operator.prefetch import Done, Failed, Missing, Pending, Running
 from embedding_operator.resources import cache, sources
 from embedding_operator.resources.deployment import deployment
 from tests.unit.operator import samples

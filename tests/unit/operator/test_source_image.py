@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
-from embedding_operator import caching, copying, naming, pods, prefetch, volumes
+from embedding_operator import naming
+from embedding_operator.cache import caching, copying, prefetch, volumes
+from embedding_operator.cache.prefetch import Done, Failed, Running
 from embedding_operator.facts import Facts, Failure, from_annotation, from_result
-from embedding_operator.prefetch import Done, Failed, Running
+from embedding_operator.health import pods
 from embedding_operator.resources import cache, sources
 from embedding_operator.resources.deployment import deployment
 from tests.unit.operator import samples

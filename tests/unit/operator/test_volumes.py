@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from embedding_operator import naming, volumes
+from embedding_operator import naming
 from embedding_operator.api import EmbeddingModel
+from embedding_operator.cache import volumes
 from tests.unit.operator import samples
 from tests.unit.operator.world import World
 

@@ -3,10 +3,9 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from embedding_operator import advice, following
 from embedding_operator.api import Body, EmbeddingModel
-from embedding_operator.facts import Facts, Failure
-from embedding_operator.prefetch import (
+from embedding_operator.cache import advice, following
+from embedding_operator.cache.prefetch import (
     STARTING,
     Done,
     Failed,
@@ -18,7 +17,8 @@ from embedding_operator.prefetch import (
     Running,
     State,
 )
-from embedding_operator.sizing import Size
+from embedding_operator.cache.sizing import Size
+from embedding_operator.facts import Facts, Failure
 
 FIRST_RETRY = timedelta(seconds=60)
 LONGEST_RETRY = timedelta(minutes=10)

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from embedding_operator import naming, prefetch
+from embedding_operator import naming
 from embedding_operator.api import Body, Key
+from embedding_operator.cache import prefetch
+from embedding_operator.cache.prefetch import Failed
 from embedding_operator.observed import is_true, timestamp
-from embedding_operator.prefetch import Failed
 
 WAITING, HELD_BACK = "Waiting", "HeldBack"
 

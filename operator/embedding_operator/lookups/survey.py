@@ -3,8 +3,8 @@
 import asyncio
 from datetime import datetime, timedelta
 
-from embedding_operator.census import Census, Unreadable
 from embedding_operator.errors import ApiError
+from embedding_operator.health.census import Census, Unreadable
 from embedding_operator.ports import Cluster
 
 HELD = timedelta(seconds=20)

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from embedding_operator.advice import HUB, URL
 from embedding_operator.api import EmbeddingModel
-from embedding_operator.pods import UNMOUNTED, Problem
+from embedding_operator.cache.advice import HUB, URL
+from embedding_operator.health.pods import UNMOUNTED, Problem
 
 
 class _Reference(NamedTuple):

@@ -5,13 +5,15 @@ which probe had the server killed. What is kept only saves requests.
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from embedding_operator import incidents, naming, pods, prefetch
+from embedding_operator import naming
 from embedding_operator.api import Body, Key
+from embedding_operator.cache import prefetch
+from embedding_operator.cache.prefetch import Pending
 from embedding_operator.errors import ApiError
+from embedding_operator.health import incidents, pods
 from embedding_operator.naming import CONTAINER
 from embedding_operator.observed import Observed, condition, created, timestamp
 from embedding_operator.ports import Cluster
-from embedding_operator.prefetch import Pending
 from embedding_operator.readiness import Setback
 
 PATIENCE = timedelta(seconds=10)

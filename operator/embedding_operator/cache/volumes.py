@@ -8,8 +8,9 @@ there for a single replica as well.
 
 from dataclasses import replace
 
-from embedding_operator import fields, naming, pods
+from embedding_operator import fields, naming
 from embedding_operator.api import Body, EmbeddingModel
+from embedding_operator.health import pods
 from embedding_operator.observed import Observed
 
 ONE_NODE, ONE_POD = "ReadWriteOnce", "ReadWriteOncePod"

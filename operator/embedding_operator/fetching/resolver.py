@@ -6,13 +6,14 @@ What is asked for, and what follows from the answer, is decided elsewhere.
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from embedding_operator import caching, following, naming, prefetch, sizing
+from embedding_operator import naming
 from embedding_operator.api import Body, EmbeddingModel
+from embedding_operator.cache import caching, following, prefetch, sizing
+from embedding_operator.cache.prefetch import Failed, Lost, Missing, Pending, Resolved, Running, State
 from embedding_operator.facts import Failure
-from embedding_operator.line import Line
+from embedding_operator.fetching.line import Line
+from embedding_operator.fetching.prefetcher import Prefetcher, Step, placed, work
 from embedding_operator.observed import JOB, Observed
-from embedding_operator.prefetch import Failed, Lost, Missing, Pending, Resolved, Running, State
-from embedding_operator.prefetcher import Prefetcher, Step, placed, work
 from embedding_operator.resources import hub, resolve
 from embedding_operator.resources.meta import Runtime
 from embedding_operator.writer import Writer

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from embedding_operator import copying, facts, pods
+from embedding_operator import facts
 from embedding_operator.api import Body
+from embedding_operator.cache import copying
 from embedding_operator.facts import Facts, Failure, Request, Resolution
+from embedding_operator.health import pods
 from embedding_operator.naming import (
     ATTEMPT_ANNOTATION,
     MODELS_VOLUME,

@@ -8,13 +8,15 @@ to leave is noted on the wanted set's Deployment, so that a restarted operator g
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from embedding_operator import census, naming, pods, revisions, rollout, scaling
+from embedding_operator import naming
 from embedding_operator.api import Body, EmbeddingModel
-from embedding_operator.census import Census, Unreadable
 from embedding_operator.facts import Facts
+from embedding_operator.health import census, pods
+from embedding_operator.health.census import Census, Unreadable
 from embedding_operator.observed import Observed, annotation, condition, is_true, stamp, timestamp
-from embedding_operator.revisions import Choice
-from embedding_operator.rollout import Plan
+from embedding_operator.sets import revisions, rollout, scaling
+from embedding_operator.sets.revisions import Choice
+from embedding_operator.sets.rollout import Plan
 
 WILL_INTERRUPT, WAITING = "WillInterrupt", "WaitingForRoom"
 

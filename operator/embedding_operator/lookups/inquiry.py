@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from embedding_operator import pods
 from embedding_operator.api import Body, Key
+from embedding_operator.health import pods
 from embedding_operator.naming import CONTAINER, METRICS_PORT
 from embedding_operator.observed import Observed, condition, is_true, timestamp
 from embedding_operator.ports import Servers

@@ -8,10 +8,14 @@ beside the old one and the Service moves at once, when all of the new one is ava
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from embedding_operator import advice, following, missing, naming, pods, prefetch, revisions, sizing
 from embedding_operator import facts as facts_of
+from embedding_operator import naming
 from embedding_operator.api import Body, EmbeddingModel
+from embedding_operator.cache import advice, following, prefetch, sizing
+from embedding_operator.cache.prefetch import Done, Pending, Retrying, Running, State
 from embedding_operator.facts import Facts
+from embedding_operator.health import pods
+from embedding_operator.health.pods import Problem
 from embedding_operator.observed import (
     BUDGET,
     CLAIM,
@@ -23,9 +27,8 @@ from embedding_operator.observed import (
     condition,
     timestamp,
 )
-from embedding_operator.pods import Problem
-from embedding_operator.prefetch import Done, Pending, Retrying, Running, State
-from embedding_operator.revisions import Choice
+from embedding_operator.sets import missing, revisions
+from embedding_operator.sets.revisions import Choice
 
 DRAIN = timedelta(seconds=5)
 """How long a set stays after the Service moved away from it: nodes learn of the move one after the other."""

@@ -8,14 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from embedding_operator import census, naming, pods, revisions, rollout, scaling, surge
+from embedding_operator import naming
 from embedding_operator.api import Body, EmbeddingModel
-from embedding_operator.census import Census, Unreadable
 from embedding_operator.facts import Facts
+from embedding_operator.health import census, pods
+from embedding_operator.health.census import Census, Unreadable
 from embedding_operator.observed import Observed, stamp
-from embedding_operator.revisions import Choice
-from embedding_operator.rollout import Plan
-from embedding_operator.surge import Notice, Outlook
+from embedding_operator.sets import revisions, rollout, scaling, surge
+from embedding_operator.sets.revisions import Choice
+from embedding_operator.sets.rollout import Plan
+from embedding_operator.sets.surge import Notice, Outlook
 
 DECREASE_WAITS = "ScaleDownWaits"
 _SOON = timedelta(seconds=1)

@@ -6,16 +6,18 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
-from embedding_operator import caching, naming, prefetch, setbacks
+from embedding_operator import naming
 from embedding_operator.api import Body, EmbeddingModel, Key
+from embedding_operator.cache import caching, prefetch
+from embedding_operator.cache.prefetch import Done, Failed, Lost, Missing, Pending, Progress, Running, State
 from embedding_operator.errors import ApiError, ForbiddenError
 from embedding_operator.facts import Failure
+from embedding_operator.fetching.line import Line
 from embedding_operator.fields import parse_quantity
-from embedding_operator.line import Line
+from embedding_operator.health.pods import UNSCHEDULABLE
+from embedding_operator.lookups import setbacks
 from embedding_operator.observed import JOB, Observed, annotation, created, is_true
-from embedding_operator.pods import UNSCHEDULABLE
 from embedding_operator.ports import Cluster
-from embedding_operator.prefetch import Done, Failed, Lost, Missing, Pending, Progress, Running, State
 from embedding_operator.resources import cache, sources
 from embedding_operator.resources.meta import Runtime
 from embedding_operator.writer import Writer

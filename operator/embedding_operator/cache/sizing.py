@@ -7,12 +7,13 @@ first (resolver). A claim that is there keeps its size, and nobody is asked agai
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from embedding_operator import naming, prefetch
+from embedding_operator import naming
 from embedding_operator.api import Body
+from embedding_operator.cache import prefetch
+from embedding_operator.cache.prefetch import Resolved, State
 from embedding_operator.facts import Resolution
 from embedding_operator.fields import parse_quantity
 from embedding_operator.observed import Observed, annotation
-from embedding_operator.prefetch import Resolved, State
 
 GIB = 1 << 30
 ROOM = Fraction(3, 2)

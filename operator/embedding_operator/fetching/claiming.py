@@ -6,12 +6,14 @@ How large it is to be is sizing's, what a claim looks like is resources.cache's.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from embedding_operator import naming, pods, sizing, volumes
+from embedding_operator import naming
 from embedding_operator.api import Body, Key
+from embedding_operator.cache import sizing, volumes
+from embedding_operator.cache.sizing import Size
 from embedding_operator.errors import ForbiddenError, RejectedError
+from embedding_operator.health import pods
 from embedding_operator.observed import Observed
 from embedding_operator.resources import cache
-from embedding_operator.sizing import Size
 from embedding_operator.writer import Writer
 
 ASK_AGAIN = timedelta(minutes=10)

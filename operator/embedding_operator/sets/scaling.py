@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from embedding_operator import fields, naming, pods
+from embedding_operator import fields, naming
 from embedding_operator.api import Body
+from embedding_operator.health import pods
 from embedding_operator.observed import condition, is_true, timestamp
 
 

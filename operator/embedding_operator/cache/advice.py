@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
-from embedding_operator import naming, pods
+from embedding_operator import naming
 from embedding_operator.api import EmbeddingModel
+from embedding_operator.cache.prefetch import UNBOUND, UNMOUNTED
 from embedding_operator.facts import Failure
-from embedding_operator.pods import Problem
-from embedding_operator.prefetch import UNBOUND, UNMOUNTED
+from embedding_operator.health import pods
+from embedding_operator.health.pods import Problem
 from embedding_operator.source import UrlSource
 
 HUB = "spec.model.source.hub"

@@ -10,10 +10,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from embedding_operator import naming, privileges
+from embedding_operator import naming
 from embedding_operator.api import Body
+from embedding_operator.health.pods import Problem
 from embedding_operator.observed import REVISION, Observed, annotation, condition
-from embedding_operator.pods import Problem
+from embedding_operator.sets import privileges
 
 KEPT = 3
 """How many templates that became ready are kept for each set."""

@@ -5,19 +5,20 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from embedding_operator import following, naming, sizing
+from embedding_operator import naming
 from embedding_operator.api import Key
-from embedding_operator.claiming import Claimer
-from embedding_operator.line import WAITING, Line
+from embedding_operator.cache import following, sizing
+from embedding_operator.cache.prefetch import Done, Failed, Pending, State
+from embedding_operator.cache.sizing import Size
+from embedding_operator.fetching.claiming import Claimer
+from embedding_operator.fetching.line import WAITING, Line
+from embedding_operator.fetching.prefetcher import Prefetcher, Step
+from embedding_operator.fetching.resolver import Resolver
 from embedding_operator.observed import CONFIG_MAP, SERVICE, Observed
 from embedding_operator.ports import Cluster
-from embedding_operator.prefetch import Done, Failed, Pending, State
-from embedding_operator.prefetcher import Prefetcher, Step
-from embedding_operator.resolver import Resolver
 from embedding_operator.resources import options
 from embedding_operator.resources.meta import Runtime
-from embedding_operator.rollout import Plan
-from embedding_operator.sizing import Size
+from embedding_operator.sets.rollout import Plan
 from embedding_operator.writer import Writer
 
 

@@ -11,11 +11,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 
-from embedding_operator import advice, facts, naming, prefetch
+from embedding_operator import facts, naming
 from embedding_operator.api import Body, EmbeddingModel
+from embedding_operator.cache import advice, prefetch
+from embedding_operator.cache.prefetch import STARTING, Failed, Pending, Resolved, State
 from embedding_operator.facts import Failure
 from embedding_operator.observed import Observed, annotation, condition, timestamp
-from embedding_operator.prefetch import STARTING, Failed, Pending, Resolved, State
 
 SPREAD = Fraction(1, 10)
 """How far a resource's interval is from what the spec says, at most: they shall not ask all at once."""

@@ -1,0 +1,1 @@
+"""The steps that bring a model's files to where its pods are: Jobs and claims."""

@@ -1,0 +1,1 @@
+"""What is the matter with pods and what they say of themselves: pure."""
