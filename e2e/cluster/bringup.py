@@ -44,7 +44,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The images to build on, official or built here; the node image is empty when the cluster exists."""
+    """The images to build on, official or built here; the node image is empty when the cluster is up."""
 
     node_image: str
     base_image: str
@@ -65,10 +65,14 @@ class BringUp:
             StepError: a step failed.
         """
         self._prepare()
+        if self.cluster.usable():
+            self.runner.run([*self._tool_steps(), self._revival_step()])
         chosen = self._choose()
         folder = self.state.folder / "images"
         operator, runtime = (images.snapshot(p, chosen.base_image, folder) for p in (OPERATOR, RUNTIME))
-        self.runner.run(self._steps(chosen, operator, runtime))
+        done = {outcome.name for outcome in self.runner.outcomes}
+        steps = self._steps(chosen, operator, runtime)
+        self.runner.run([step for step in steps if step.name not in done])
         hub = "huggingface" if self.host.hub else "mirror"
         return Ready(self.cluster, operator.name, runtime.name.removesuffix(RUNTIME.suffix), hub)
 
@@ -234,7 +238,7 @@ class BringUp:
         loaded_after = ("cluster", *(image.step for image in built))
         return [
             *map(self._build_step, built),
-            self._cluster_step(node_image),
+            *([self._cluster_step(node_image)] if node_image else []),
             Step("load", "load the images into the nodes", load, is_loaded, loaded_after),
             Step("operator", "install the CRD and the operator", install, needs=("load",)),
         ]
@@ -249,16 +253,24 @@ class BringUp:
             "look into the log; behind a company's proxy set PIP_CERT and PIP_INDEX_URL",
         )
 
+    def _revival_step(self) -> Step:
+        """Return the step after which the cluster that was found is up, or gone."""
+        return Step(
+            "found-cluster",
+            f"the kind cluster {self.state.cluster} that is there",
+            self.cluster.revive,
+            self.cluster.healthy,
+            ("tools",),
+        )
+
     def _cluster_step(self, node_image: str) -> Step:
-        """Return the step that has the cluster up; without a node image it only ever starts what exists."""
         name = self.state.cluster
         return Step(
             "cluster",
             f"kind cluster {name}",
-            lambda log: self.cluster.ensure(node_image, log),
-            self.cluster.healthy,
-            ("node-image", "tools"),
-            f"python3 -m e2e.cluster down --name {name}, then run the same command again",
+            lambda log: self.cluster.make(node_image, log),
+            needs=("node-image", "tools"),
+            advice=f"python3 -m e2e.cluster down --name {name}, then run the same command again",
         )
 
     def _mirror_steps(self, runtime: Image) -> list[Step]:

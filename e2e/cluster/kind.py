@@ -25,6 +25,13 @@ MARK = "/kind/embedding-operator-complete"
 WORKERS = 2
 CREATE_SECONDS = 600
 HEALTHY_SECONDS = 240
+# Not every pod: one that ended in the middle of its work, as a volume's helper may, stays ended.
+SYSTEM_IS_UP = (
+    ("-n", "kube-system", "pods", "-l", "tier=control-plane", "--for=condition=Ready"),
+    ("-n", "kube-system", "daemonsets", "--all", f"--for=jsonpath={{.status.numberReady}}={1 + WORKERS}"),
+    ("-n", "kube-system", "deployments", "--all", "--for=condition=Available"),
+    ("-n", "local-path-storage", "deployments", "--all", "--for=condition=Available"),
+)
 
 
 class Condition(Enum):
@@ -113,19 +120,24 @@ class Cluster:
             return False
         return ready.split() == ["True"] * (1 + WORKERS)
 
-    def ensure(self, node_image: str, log: Log) -> None:
-        """Bring the cluster up, with as little as what is found allows."""
+    def revive(self, log: Log) -> None:
+        """Have the cluster that is there up again; one that does not become healthy is removed.
+
+        What a machine's sudden end left of a cluster may never come back, and is found out by trying only.
+        """
         found = self.condition()
         log.say(f"the cluster is {found.value}")
-        if found in (Condition.STOPPED, Condition.UP):
-            try:
-                if found is Condition.STOPPED:
-                    self._start(log)
-                self._export_kubeconfig()
-                self._await_ready(log)
-                return
-            except CommandError as error:
-                log.say(f"{error}\nit does not become healthy again: making a new one")
+        try:
+            if found is Condition.STOPPED:
+                self._start(log)
+            self._export_kubeconfig()
+            self._await_ready(log)
+        except CommandError as error:
+            log.say(f"{error}\nit does not become healthy again: it is removed, and a new one made")
+            self.delete(log)
+
+    def make(self, node_image: str, log: Log) -> None:
+        """Make the cluster, in the place of whatever is there."""
         self.delete(log)
         self._create(node_image, log)
 
@@ -169,7 +181,7 @@ class Cluster:
         log.run(command, timeout=CREATE_SECONDS)
 
     def _await_ready(self, log: Log) -> None:
-        """Wait for the API server, all nodes and all system pods.
+        """Wait for the API server, all nodes and what the system runs on them.
 
         Raises:
             CommandError: they are not ready within four minutes.
@@ -181,9 +193,8 @@ class Cluster:
             log.pause(1.0)
         left = f"--timeout={max(30, deadline - time.monotonic()):.0f}s"
         log.run(self.kubectl_command("wait", "--for=condition=Ready", "nodes", "--all", left))
-        for namespace in ("kube-system", "local-path-storage"):
-            wait = ("wait", "-n", namespace, "--for=condition=Ready", "pods", "--all", left)
-            log.run(self.kubectl_command(*wait))
+        for wait in SYSTEM_IS_UP:
+            log.run(self.kubectl_command("wait", *wait, left))
 
     def _complete(self) -> bool:
         """Tell whether the mark of this configuration is there, which a stopped container can be asked too.
