@@ -17,6 +17,7 @@ from bench import footprint, shapes
 from bench.shapes import Shape
 from embedding_runtime.engine.backend import Execution, Tokens
 from embedding_runtime.engine.onnx_backend import OnnxBackend
+from embedding_runtime.model.prepared import Prepared
 from embedding_runtime.model.recipe import read_recipe
 
 RESULTS = Path(__file__).with_name("results") / "speed.json"
@@ -27,7 +28,8 @@ RUNS = 12
 def gflops(folder: Path, shape: Shape) -> float:
     """Return how fast the longest text is computed on one thread, at best."""
     recipe = read_recipe(folder, "m")
-    backend = OnnxBackend(folder / "onnx/model.onnx", recipe, Execution("cpu", 1))
+    graph = Prepared(folder / "onnx/model.onnx", "fp32", plain=True, note=None, key=folder.name)
+    backend = OnnxBackend(graph, recipe, Execution("cpu", 1))
     backend.load()
     text = Tokens(np.ones(recipe.max_tokens, dtype=np.int32))
     taken = []

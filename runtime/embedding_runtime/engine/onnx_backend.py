@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from embedding_runtime.errors import (
     RuntimeFault,
     UnsupportedModelError,
 )
+from embedding_runtime.model.prepared import LOGITS, VECTOR, Prepared
 from embedding_runtime.model.recipe import Recipe
 from embedding_runtime.telemetry import logger
 
@@ -48,14 +48,14 @@ def usable_providers() -> list[str]:
 class OnnxBackend:
     """One ONNX graph in one session."""
 
-    def __init__(self, path: Path, recipe: Recipe, execution: Execution) -> None:
-        self._path, self._recipe, self._execution = path, recipe, execution
+    def __init__(self, prepared: Prepared, recipe: Recipe, execution: Execution) -> None:
+        self._prepared, self._recipe, self._execution = prepared, recipe, execution
         self._session: ort.InferenceSession | None = None
         self._provider = CPU
         self._fallback: str | None = None
         self._inputs: dict[str, type[np.generic]] = {}
         self._output = ""
-        self._pooled = False
+        self._gives_tokens = False
 
     @property
     def provider(self) -> str:
@@ -76,7 +76,10 @@ class OnnxBackend:
         """Create the session and find out what goes in and what comes out; see Backend."""
         self._session = self._create()
         self._inputs = _input_types(self._session)
-        self._output, self._pooled = _output(self._session, self._recipe)
+        if self._prepared.plain:
+            self._output, self._gives_tokens = _output(self._session, self._recipe)
+        else:
+            self._output = VECTOR if self._recipe.task == "embed" else LOGITS
 
     def _create(self) -> ort.InferenceSession:
         wanted = self._execution.provider
@@ -93,10 +96,10 @@ class OnnxBackend:
             _log.info("running on the CPU", reason=choice.fallback)
         self._provider = CPU
         try:
-            return ort.InferenceSession(str(self._path), sess_options=self._options(), providers=[CPU])
+            return self._opened([CPU])
         except Exception as error:
             raise self._out_of_memory(error) or CorruptModelError(
-                f"ONNX Runtime cannot load {self._path.name}: {_first_line(error)}"
+                f"ONNX Runtime cannot load {self._prepared.path.name}: {_first_line(error)}"
             ) from error
 
     def _cuda_session(self) -> ort.InferenceSession:
@@ -104,9 +107,7 @@ class OnnxBackend:
         # fp32 means fp32: TF32 would round the inputs of every product to 10 bits.
         cuda = (CUDA, {"use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"})
         try:
-            session = ort.InferenceSession(
-                str(self._path), sess_options=self._options(), providers=[cuda, CPU]
-            )
+            session = self._opened([cuda, CPU])
         except Exception as error:
             self._provider = CUDA
             raise self._out_of_memory(error) or ProviderUnavailableError(
@@ -117,6 +118,9 @@ class OnnxBackend:
             raise ProviderUnavailableError(no_cuda("the CUDA provider could not be initialised"))
         self._provider = CUDA
         return session
+
+    def _opened(self, providers: Sequence[str | tuple[str, dict[str, str]]]) -> ort.InferenceSession:
+        return ort.InferenceSession(str(self._prepared.path), self._options(), providers)
 
     def _options(self) -> ort.SessionOptions:
         options = ort.SessionOptions()
@@ -150,9 +154,9 @@ class OnnxBackend:
                 f"ONNX Runtime failed: {_first_line(error)}"
             ) from error
         rows = output.astype(np.float32, copy=False)
-        if self._pooled:
+        if self._gives_tokens:
             rows = pool(rows, batch.attention_mask, self._recipe.pooling)
-        if self._recipe.normalize:
+        if self._prepared.plain and self._recipe.normalize:
             rows = normalize(rows)
         if not np.isfinite(rows).all():
             raise InternalError("the model gave values that are not finite numbers")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from embedding_runtime.engine.backend import Execution
 from embedding_runtime.engine.onnx_backend import OnnxBackend
 from embedding_runtime.engine.threads import cpu_limit, thread_count
+from embedding_runtime.model.prepared import Prepared
 from embedding_runtime.model.source import ModelSource
 from embedding_runtime.prefetch.progress import Progress
 from embedding_runtime.service.tokenization import Tokenization
@@ -37,7 +38,7 @@ def prove(source: ModelSource, threads: int | None, progress: Progress) -> Prove
     embeds = source.recipe.task == "embed"
     tokens = tokenization.embed([_PROBE]) if embeds else tokenization.pairs(_QUERY, [_PROBE])
     execution = Execution("cpu", thread_count(threads, cpu_limit()))
-    backend = OnnxBackend(source.graph_path, source.recipe, execution)
+    backend = OnnxBackend(Prepared.as_it_is(source), source.recipe, execution)
     backend.load()
     try:
         return Proven(source, backend.run(tokens).shape[1])

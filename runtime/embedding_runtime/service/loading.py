@@ -10,6 +10,7 @@ from embedding_runtime.engine.onnx_backend import OnnxBackend, usable_providers
 from embedding_runtime.engine.providers import CUDA
 from embedding_runtime.engine.threads import cpu_limit, thread_count
 from embedding_runtime.model.obtain import Access, acquire
+from embedding_runtime.model.prepared import Prepared
 from embedding_runtime.model.source import ModelSource
 from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.pulse import Pulse
@@ -63,7 +64,7 @@ class OnnxLoading:
         Raises ModelError, InternalError, OutOfMemoryError.
         """
         started, memory = time.monotonic(), self._memory()
-        backend = OnnxBackend(source.graph_path, source.recipe, self._execution)
+        backend = OnnxBackend(Prepared.as_it_is(source), source.recipe, self._execution)
         with self._pulse.building(_BUILD_SECONDS):
             try:
                 backend.load()

@@ -92,6 +92,12 @@ class HubSettings(Environment):
     hf_hub_cache: Path | None = Field(
         None, alias="HF_HUB_CACHE", description="the models' folder itself, where it is not `$HF_HOME/hub`"
     )
+    prepared_dir: Path | None = Field(
+        None,
+        alias="PREPARED_CACHE_DIR",
+        description="where graphs that were made of the models' own go; what is not there is looked for in "
+        "`$HF_HOME/prepared`, which may be read-only; unset: there",
+    )
     hf_endpoint: Annotated[str, Field(pattern=r"^https?://.+")] = Field(
         "https://huggingface.co", alias="HF_ENDPOINT", description="address of the hub or of a mirror of it"
     )
@@ -145,6 +151,12 @@ class HubSettings(Environment):
     def cache_dir(self) -> Path:
         """The folder with `models--<org>--<name>`, as every hub client lays it out."""
         return (self.hf_hub_cache or self.hf_home / "hub").expanduser()
+
+    @property
+    def prepared_dirs(self) -> tuple[Path, ...]:
+        """Where prepared graphs may lie; into the first of them they are written."""
+        beside = self.hf_home / "prepared"
+        return tuple(dict.fromkeys(path.expanduser() for path in (self.prepared_dir or beside, beside)))
 
     @property
     def token(self) -> str | None:

@@ -13,6 +13,7 @@ from embedding_runtime.engine.providers import CPU, CUDA, choose, out_of_memory
 from embedding_runtime.engine.threads import cpu_limit, thread_count
 from embedding_runtime.errors import CorruptModelError, OutOfMemoryError, ProviderUnavailableError
 from embedding_runtime.metrics import resident_bytes
+from embedding_runtime.model.prepared import Prepared
 from embedding_runtime.model.recipe import read_recipe
 from embedding_runtime.settings import POOLINGS
 from tests.unit.runtime import made
@@ -123,7 +124,8 @@ def test_a_failure_for_lack_of_memory_says_what_to_set(
 
 
 def _backend(folder: Path, provider: str = "cpu") -> OnnxBackend:
-    return OnnxBackend(folder / "onnx/model.onnx", read_recipe(folder, "m"), Execution(provider, 1))
+    graph = Prepared(folder / "onnx/model.onnx", "fp32", plain=True, note=None, key="made")
+    return OnnxBackend(graph, read_recipe(folder, "m"), Execution(provider, 1))
 
 
 def _tokens(text: str) -> Tokens:

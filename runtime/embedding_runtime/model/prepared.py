@@ -1,0 +1,34 @@
+"""The graph that is run: the repository's own, or one that was made of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from embedding_runtime.model.source import ModelSource
+
+# What a prepared graph calls its outputs: float32 [b, d]; [b], the vectors' lengths before they were made
+# unit vectors; [b, s, h]; and a cross-encoder's [b, 1].
+VECTOR, NORM, TOKENS, LOGITS = "vector", "norm", "tokens", "logits"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a backend loads.
+
+    `plain`: the repository's own graph, whose token vectors are still to be pooled and normalised; else a
+    graph with the int32 inputs `input_ids`, `attention_mask` and, where the model has them,
+    `token_type_ids`, each [b, s], and the outputs above. `precision`: fp32, fp16, bf16 or int8, whichever
+    most weights have. `note`: why the plain graph runs although a prepared one was wanted. `key`: names the
+    content, so that what was found out about one graph is not taken for another's.
+    """
+
+    path: Path
+    precision: str
+    plain: bool
+    note: str | None
+    key: str
+
+    @classmethod
+    def as_it_is(cls, source: ModelSource, note: str | None = None) -> Self:
+        """The repository's own graph."""
+        return cls(source.graph_path, source.precision, True, note, f"plain-{source.fingerprint}")
