@@ -12,7 +12,7 @@ import math
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import uvicorn
 from fastapi import FastAPI
@@ -26,6 +26,8 @@ from embedding_runtime.telemetry import configure, logger
 _log = logger("process")
 
 _LOOK_SECONDS = 0.01
+# How often a server without work wakes up: for its Date header, which counts seconds.
+_TICK_SECONDS = 1.0
 # For what was cut off to be told so.
 _LAST_WORDS_SECONDS = 0.5
 
@@ -105,11 +107,18 @@ class _Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, life: Life) -> None:
         super().__init__(config)
-        self._life = life
+        self._life, self._stopping = life, asyncio.Event()
 
     def stop(self) -> None:
         """Close the sockets and finish what is in flight."""
         self.should_exit = True
+        self._stopping.set()
+
+    async def main_loop(self) -> None:
+        """Wait until told to stop; uvicorn's own looks ten times a second."""
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _TICK_SECONDS)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
