@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
+LABEL ?= latest
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -60,7 +61,7 @@ generate: setup  ## write docs/crd.md from the schema, and the tables of docs/co
 	$(PY) docs/generate
 
 lock: setup  ## compile requirements/*.in to hashed lock files
-	for f in runtime operator dev golden build; do (cd requirements && ../.venv/bin/uv pip compile -q --universal \
+	for f in runtime operator dev golden build bench; do (cd requirements && ../.venv/bin/uv pip compile -q --universal \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o $$f.txt $$f.in) || exit 1; done
 
 golden:  ## compute the golden vectors again, with PyTorch in an environment of its own
@@ -68,4 +69,13 @@ golden:  ## compute the golden vectors again, with PyTorch in an environment of 
 	build/golden-venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/golden.txt
 	build/golden-venv/bin/python tests/golden/make.py
 
-.PHONY: help demo demo-clean demo-purge setup lint test test-unit e2e e2e-up e2e-down images format generate lock golden
+bench: setup build/bench-venv/.stamp  ## throughput, latency, mixed load, scaling, memory, start: bench/results/serving/$(LABEL).*
+	$(PY) -m bench.suite --label $(LABEL)
+	build/bench-venv/bin/python bench/plots.py bench/results/serving/$(LABEL).json
+
+build/bench-venv/.stamp: requirements/bench.txt
+	python3 -m venv build/bench-venv
+	build/bench-venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@touch $@
+
+.PHONY: help demo demo-clean demo-purge setup lint test test-unit e2e e2e-up e2e-down images format generate lock golden bench

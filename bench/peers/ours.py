@@ -1,0 +1,81 @@
+"""This project's server, from the checkout, with the settings that it has by itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from bench.running import Peer
+
+MODEL = "bench/model"
+POSITIONS = 512
+"""Longer than the model's own limit of 256, so that lengths can be scaled up to what the graph takes."""
+
+
+def peer(
+    model: Path,
+    scratch: Path,
+    precision: str,
+    provider: str = "cpu",
+    *,
+    binary: bool = False,
+    workers: int = 4,
+) -> Peer:
+    """The server of a model's folder, its caches in `scratch`."""
+    name = "ours" + (" OpenVINO" if provider == "openvino" else "") + f" {precision}"
+    home = scratch / name.replace(" ", "-")
+    home.mkdir(exist_ok=True)
+    config = home / "models.json"
+    entry = {"id": MODEL, "path": str(model), "max_length": POSITIONS}
+    config.write_text(json.dumps({"models": [entry]}))
+    environment = {
+        "MODELS_CONFIG": str(config),
+        "DEFAULT_EMBEDDING_MODEL": MODEL,
+        "DEFAULT_RERANKING_MODEL": "",
+        "HF_HOME": str(home),
+        "HF_HUB_OFFLINE": "1",
+        "PREPARED_CACHE_DIR": str(home / "prepared"),
+        "ORT_EXECUTION_PROVIDER": provider,
+        "API_HOST": "127.0.0.1",
+        "API_WORKERS": str(workers),
+        "DRAIN_DELAY_SECS": "0",
+    }
+    if precision != "fp32":
+        environment["MODEL_PRECISION"] = precision
+
+    def command(port: int) -> list[str]:
+        return ["env", f"API_PORT={port}", sys.executable, "-m", "embedding_runtime", "serve"]
+
+    return Peer(
+        name=name + (" binary" if binary else ""),
+        build=f"this checkout, {commit()}",
+        precision=precision,
+        command=command,
+        embed="/embed",
+        body=lambda texts: {"input": list(texts)},
+        rows=lambda answer: list(answer["embeddings"]),
+        ready="/health/ready",
+        live="/health/live",
+        environment=environment,
+        headers=_accept(binary=binary),
+    )
+
+
+def _accept(*, binary: bool) -> Mapping[str, str]:
+    return {"Accept": "application/octet-stream"} if binary else {}
+
+
+def commit() -> str:
+    """The commit that is checked out, and whether files differ from it."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    short = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    dirty = subprocess.run(
+        [*git, "status", "--porcelain", "--untracked-files=no", "--", ":/runtime"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return short.stdout.strip() + (" with changes" if dirty.stdout.strip() else "")
