@@ -107,12 +107,16 @@ FALLBACKS = Counter(
 )
 BATCH_TEXTS = Histogram("inference_batch_size", "Texts in one batch.", ["model"], buckets=_COUNTS)
 PADDING = Counter("inference_padding_tokens_total", "Padding that went through the model.", ["model"])
-QUEUE_TEXTS = Gauge("inference_queue_depth", "Texts that wait for a batch.", multiprocess_mode="livesum")
-QUEUE_TOKENS = Gauge("inference_queue_tokens", "Tokens that wait for a batch.", multiprocess_mode="livesum")
+QUEUE_TEXTS = Gauge(
+    "inference_queue_depth", "Texts that wait for a batch.", ["priority"], multiprocess_mode="livesum"
+)
+QUEUE_TOKENS = Gauge(
+    "inference_queue_tokens", "Tokens that wait for a batch.", ["priority"], multiprocess_mode="livesum"
+)
 QUEUE_SECONDS = Histogram(
     "inference_queue_wait_seconds",
     "Time from a request's arrival in the queue to its first batch.",
-    ["model"],
+    ["model", "priority"],
     buckets=_STAGE_SECONDS,
 )
 GPU_USED = LateGauge("gpu_memory_used_bytes", "Memory in use on the GPU.")

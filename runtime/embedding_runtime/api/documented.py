@@ -15,7 +15,9 @@ from starlette.responses import FileResponse, Response
 from embedding_runtime import errors
 from embedding_runtime.api.answers import ErrorAnswer
 from embedding_runtime.api.errors import described
+from embedding_runtime.api.priority import HEADER
 from embedding_runtime.errors import RuntimeFault
+from embedding_runtime.service.policy.backlog import MOST_INTERACTIVE_TEXTS, PRIORITIES
 
 _STATIC = Path(fastapi_offline.__file__).parent / "static"
 _FILES = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")
@@ -55,6 +57,12 @@ _EXAMPLES: dict[str, list[RuntimeFault]] = {
 _REQUEST_HEADERS = [
     ("X-Request-Id", {"type": "string"}, "Taken over into answer, log and trace."),
     ("traceparent", {"type": "string"}, "The W3C trace context that the request belongs to."),
+    (
+        HEADER,
+        {"type": "string", "enum": list(PRIORITIES)},
+        "`interactive` goes before `bulk`. Left out: a request of up to "
+        f"{MOST_INTERACTIVE_TEXTS} inputs is interactive, a larger one bulk.",
+    ),
 ]
 
 

@@ -13,6 +13,7 @@ from embedding_runtime.api.answers import EmbedAnswer, RerankAnswer
 from embedding_runtime.api.documented import failures, request_headers, success_headers
 from embedding_runtime.api.exchange import Exchange, exchange_of
 from embedding_runtime.api.inference_route import Endpoint, InferenceRoute
+from embedding_runtime.api.priority import asked_priority
 from embedding_runtime.api.responses import json_response
 from embedding_runtime.api.schemas import EmbedRequest, RerankRequest
 from embedding_runtime.service.answers import Stage
@@ -34,6 +35,7 @@ async def embed(body: EmbedRequest, request: Request) -> Response:
         truncate=body.truncate,
         prompt_name=body.prompt_name,
         input_type=body.input_type,
+        priority=asked_priority(exchange.headers),
     )
     exchange.label = inference.label(body.model, "embed")  # a first use has loaded the model meanwhile
     metrics.EMBED_ITEMS.labels(exchange.label).inc(len(texts))
@@ -53,7 +55,13 @@ async def rerank(body: RerankRequest, request: Request) -> Response:
     """
     inference, exchange = _parts(request)
     exchange.label = inference.label(body.model, "rerank")
-    found = await inference.rerank(body.query, body.documents, body.model, truncate=body.truncate)
+    found = await inference.rerank(
+        body.query,
+        body.documents,
+        body.model,
+        truncate=body.truncate,
+        priority=asked_priority(exchange.headers),
+    )
     exchange.label = inference.label(body.model, "rerank")
     results: list[dict[str, Any]] = [
         {"index": document.index, "score": document.logit if body.raw_scores else document.score}

@@ -58,10 +58,6 @@ class Backend(Protocol):
     def fallback(self) -> str | None:
         """Why it does not run on the provider that was asked for. Known after `load`."""
 
-    @property
-    def token_budget(self) -> int:
-        """How many padded tokens a batch should hold to run fastest here. Known after `load`."""
-
     def load(self) -> None:
         """Read the graph and get it ready to run.
 

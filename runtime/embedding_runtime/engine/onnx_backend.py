@@ -33,9 +33,6 @@ _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _DTYPES: dict[str, type[np.generic]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 _TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings")
 _ROW_OUTPUTS = ("sentence_embedding", "logits")
-# Padded tokens per batch: on the CPU small batches stay in the cache (docs/performance.md, "Raw engine"); a
-# GPU needs more to be busy.
-_TOKEN_BUDGETS = {CPU: 1024, CUDA: 16384}
 
 _OUT_OF_MEMORY_SECONDS = 5.0
 
@@ -66,11 +63,6 @@ class OnnxBackend:
     def fallback(self) -> str | None:
         """Why it runs on the CPU although CUDA was asked for."""
         return self._fallback
-
-    @property
-    def token_budget(self) -> int:
-        """Padded tokens per batch."""
-        return _TOKEN_BUDGETS[self._provider]
 
     def load(self) -> None:
         """Create the session and find out what goes in and what comes out; see Backend."""
@@ -134,10 +126,9 @@ class OnnxBackend:
         return options
 
     def warm_up(self) -> int:
-        """One short text, then a full batch of the longest ones; see Backend."""
+        """One short text, then one of the longest; see Backend."""
         width = self.run([_dummy(8)]).shape[1]
-        longest = self._recipe.max_tokens
-        self.run([_dummy(longest)] * max(1, min(self.token_budget, 4096) // longest))
+        self.run([_dummy(self._recipe.max_tokens)])
         return int(width)
 
     def run(self, texts: Sequence[Tokens]) -> Float32:

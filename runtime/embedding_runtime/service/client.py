@@ -11,6 +11,7 @@ from embedding_runtime.engine.backend import Tokens
 from embedding_runtime.errors import EngineUnavailableError, WireError
 from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.service import wire
+from embedding_runtime.service.policy.backlog import Priority
 from embedding_runtime.service.state import EngineState
 from embedding_runtime.telemetry import logger
 
@@ -31,7 +32,7 @@ class EngineClient:
         self._ids = itertools.count(1)
         self.state: EngineState | None = None
 
-    async def submit(self, slot: int, texts: Sequence[Tokens]) -> wire.Rows:
+    async def submit(self, slot: int, texts: Sequence[Tokens], priority: Priority) -> wire.Rows:
         """The rows of these texts. Cancelling the call cancels the request in the engine.
 
         Raises EngineUnavailableError at once when the engine is not there or dies meanwhile,
@@ -39,7 +40,7 @@ class EngineClient:
         InternalError.
         """
         request = next(self._ids)
-        rows: wire.Rows = await self._ask(request, wire.submit(slot, request, texts))
+        rows: wire.Rows = await self._ask(request, wire.submit(slot, request, texts, priority))
         return rows
 
     async def load(self, wanted: Wanted) -> int:

@@ -16,10 +16,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from embedding_runtime.engine.backend import Backend, Float32, Tokens
+from embedding_runtime.engine.calibration import Calibration
 from embedding_runtime.errors import InternalError, OverloadedError, RuntimeFault, UnloadedError
 from embedding_runtime.pulse import Pulse
-from embedding_runtime.service.backlog import Backlog, Cut, Limits
 from embedding_runtime.service.gauges import BatchGauges, queue_gauges
+from embedding_runtime.service.policy.admission import Bounds, refusal
+from embedding_runtime.service.policy.backlog import Backlog, Cut, Priority
+from embedding_runtime.service.policy.window import Limits
 from embedding_runtime.service.wire import Rows
 from embedding_runtime.telemetry import logger
 
@@ -27,11 +30,6 @@ _log = logger("compute")
 
 Answer = Callable[[Rows | RuntimeFault], None]
 
-# What a model is taken to do before anything was measured: little for its pulse, more for Retry-After.
-_SLOW_TOKENS_PER_SECOND = 500.0
-_FIRST_TOKENS_PER_SECOND = 5_000.0
-_RETRY_AFTER_SECONDS = (1.0, 60.0)
-_SMOOTHING = 0.2
 # A batch that takes so many times what was expected hangs.
 _HANGING = 20.0
 
@@ -41,6 +39,7 @@ class _Job:
     slot: int
     texts: Sequence[Tokens]
     answer: Answer
+    priority: Priority
     arrived: float
     started: float = 0.0
     rows: Float32 | None = None
@@ -56,7 +55,6 @@ class _Open:
     gauges: BatchGauges
     last_used: float
     jobs: int = 0
-    tokens_per_second: float = _SLOW_TOKENS_PER_SECOND
 
 
 @dataclass(frozen=True)
@@ -70,12 +68,12 @@ class Usage:
 class Compute(threading.Thread):
     """Owns the loaded backends and the backlog.
 
-    `hang_seconds`: a batch is never taken for hung before, as `pulse` tells it.
+    `bounds`: what may wait. `hang_seconds`: a batch is never taken for hung before, as `pulse` tells it.
     """
 
-    def __init__(self, queue_tokens: int, *, pulse: Pulse | None = None, hang_seconds: float = 20.0) -> None:
+    def __init__(self, bounds: Bounds, *, pulse: Pulse | None = None, hang_seconds: float = 20.0) -> None:
         super().__init__(name="compute", daemon=True)
-        self._queue_tokens, self._pulse, self._hang_seconds = queue_tokens, pulse, hang_seconds
+        self._bounds, self._pulse, self._hang_seconds = bounds, pulse, hang_seconds
         self._open: dict[int, _Open] = {}
         self._closing: list[tuple[int, Callable[[], None]]] = []
         self._backlog = Backlog()
@@ -84,13 +82,12 @@ class Compute(threading.Thread):
         self._wake = threading.Condition()
         self._stopping = False
         self._running = -1
-        self._tokens_per_second = _FIRST_TOKENS_PER_SECOND
 
-    def open(self, slot: int, backend: Backend, limits: Limits, label: str) -> None:
+    def open(self, slot: int, backend: Backend, costs: Calibration, limits: Limits, label: str) -> None:
         """From now on the model in `slot` answers; `label` names it in metrics."""
         with self._wake:
             self._open[slot] = _Open(backend, BatchGauges(label), time.monotonic())
-            self._backlog.open(slot, limits)
+            self._backlog.open(slot, limits, costs)
 
     def close(self, slot: int, closed: Callable[[], None]) -> None:
         """Let go of a model that has no work left; `closed` is called on the computing thread when its memory
@@ -108,7 +105,7 @@ class Compute(threading.Thread):
                 for slot, model in self._open.items()
             }
 
-    def submit(self, slot: int, texts: Sequence[Tokens], answer: Answer) -> int:
+    def submit(self, slot: int, texts: Sequence[Tokens], priority: Priority, answer: Answer) -> int:
         """Queue a request; `answer` is called once, on the computing thread. Returns the id to cancel it by.
 
         Raises UnloadedError, OverloadedError.
@@ -118,12 +115,12 @@ class Compute(threading.Thread):
             model = self._open.get(slot)
             if model is None or any(slot == other for other, _ in self._closing):
                 raise UnloadedError("the model was unloaded meanwhile", retry_after=1)
-            self._admit(sum(lengths))
+            self._admit(sum(lengths), priority)
             request = next(self._ids)
             model.last_used = time.monotonic()
             model.jobs += 1
-            self._jobs[request] = _Job(slot, texts, answer, model.last_used)
-            self._backlog.add(request, slot, lengths)
+            self._jobs[request] = _Job(slot, texts, answer, priority, model.last_used)
+            self._backlog.add(request, slot, lengths, priority, model.last_used)
             queue_gauges(self._backlog)
             self._wake.notify()
         return request
@@ -152,13 +149,10 @@ class Compute(threading.Thread):
             # Anything milder would leave an engine that answers nobody while it looks alive.
             os._exit(1)
 
-    def _admit(self, tokens: int) -> None:
-        waiting = self._backlog.tokens
-        # A request that meets an empty queue is always taken: its size is bounded where it came in.
-        if waiting and waiting + tokens > self._queue_tokens:
-            low, high = _RETRY_AFTER_SECONDS
-            seconds = min(high, max(low, waiting / self._tokens_per_second))
-            raise OverloadedError(f"the queue is full: {waiting} tokens wait", retry_after=round(seconds, 1))
+    def _admit(self, tokens: int, priority: Priority) -> None:
+        found = refusal(self._backlog.ahead(priority), tokens, self._bounds)
+        if found is not None:
+            raise OverloadedError(found.reason, retry_after=found.seconds)
 
     def _next(self) -> tuple[Cut, list[Tokens]] | None:
         while True:
@@ -171,7 +165,7 @@ class Compute(threading.Thread):
                     self._backlog.close(slot)
                 if self._stopping:
                     return None
-                if not closing and (cut := self._backlog.cut()) is not None:
+                if not closing and (cut := self._backlog.cut(time.monotonic())) is not None:
                     return cut, self._begin(cut)
             for model, _, closed in closing:
                 if model is not None:
@@ -186,16 +180,14 @@ class Compute(threading.Thread):
             job = self._jobs[request]
             if not job.started:
                 job.started = now
-                self._open[cut.slot].gauges.waited(now - job.arrived)
+                self._open[cut.slot].gauges.waited(job.priority, now - job.arrived)
         queue_gauges(self._backlog)
         return [self._jobs[request].texts[index] for request, index in cut.items]
 
     def _compute(self, cut: Cut, texts: list[Tokens]) -> None:
         model = self._open[cut.slot]
-        lengths = [len(text) for text in texts]
-        padded = max(lengths) * len(lengths)
         started = time.monotonic()
-        patience = max(self._hang_seconds, _HANGING * padded / model.tokens_per_second)
+        patience = max(self._hang_seconds, _HANGING * cut.milliseconds / 1000)
         try:
             with self._pulse.computing(patience) if self._pulse else nullcontext():
                 rows = model.backend.run(texts)
@@ -206,17 +198,15 @@ class Compute(threading.Thread):
             _log.exception("a batch failed")
             self._fail(cut, InternalError(f"{type(error).__name__}: {error}"))
             return
-        seconds = max(1e-6, time.monotonic() - started)
-        model.tokens_per_second += _SMOOTHING * (padded / seconds - model.tokens_per_second)
-        self._tokens_per_second += _SMOOTHING * (sum(lengths) / seconds - self._tokens_per_second)
-        model.gauges.ran(len(texts), padded - sum(lengths))
-        for job, answer in self._finished(cut, rows):
+        model.gauges.ran(len(texts), cut.padded - cut.tokens)
+        for job, answer in self._finished(cut, rows, time.monotonic() - started):
             job.answer(answer)
 
-    def _finished(self, cut: Cut, rows: Float32) -> list[tuple[_Job, Rows]]:
+    def _finished(self, cut: Cut, rows: Float32, seconds: float) -> list[tuple[_Job, Rows]]:
         """Put the rows where they belong; the jobs that are now complete, with their answers."""
         done: list[tuple[_Job, Rows]] = []
         with self._wake:
+            self._backlog.ran(cut, seconds)
             now = time.monotonic()
             for (request, index), row in zip(cut.items, rows, strict=True):
                 job = self._jobs.get(request)

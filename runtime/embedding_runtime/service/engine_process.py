@@ -22,6 +22,7 @@ from embedding_runtime.service.compute import Compute
 from embedding_runtime.service.configured import configured
 from embedding_runtime.service.loader import Loader
 from embedding_runtime.service.loading import OnnxLoading
+from embedding_runtime.service.policy.admission import Bounds
 from embedding_runtime.service.residents import Policy, Residents
 from embedding_runtime.service.state import EngineState
 from embedding_runtime.settings import ServeSettings
@@ -101,14 +102,14 @@ class EngineServer:
             if theirs in inflight:
                 self._cancel(inflight.pop(theirs))
         elif frame.kind is wire.Kind.SUBMIT:
-            texts = wire.parse_submit(frame.payload)
+            texts, priority = wire.parse_submit(frame.payload)
 
             def answer(result: wire.Rows | RuntimeFault) -> None:
                 told = _error_or(wire.rows, theirs, result)
                 self._loop.call_soon_threadsafe(_write, writer, inflight, theirs, told)
 
             try:
-                inflight[theirs] = self.compute.submit(frame.slot, texts, answer)
+                inflight[theirs] = self.compute.submit(frame.slot, texts, priority, answer)
             except RuntimeFault as error:
                 writer.write(wire.error(theirs, error))
         elif frame.kind is wire.Kind.LOAD:
@@ -156,7 +157,8 @@ def engine_server(settings: ServeSettings, pulse: Pulse, gpu: Gpu) -> EngineServ
         loader = Loader(OnnxLoading(settings, pulse, gpu))
         return Residents(defaults, labels, loader, compute, policy, publish, call)
 
-    compute = Compute(settings.max_queue_tokens, pulse=pulse, hang_seconds=settings.engine_hang_secs)
+    bounds = Bounds(settings.max_queue_tokens, settings.max_queue_wait_ms / 1000)
+    compute = Compute(bounds, pulse=pulse, hang_seconds=settings.engine_hang_secs)
     return EngineServer(compute, make)
 
 

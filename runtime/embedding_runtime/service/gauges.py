@@ -4,10 +4,12 @@ from collections.abc import Collection, Iterable
 
 from embedding_runtime import metrics
 from embedding_runtime.errors import RuntimeFault
-from embedding_runtime.service.backlog import Backlog
+from embedding_runtime.service.policy.backlog import PRIORITIES, Backlog, Priority
 from embedding_runtime.service.state import ModelCard, ModelState, State
 
 _UNKNOWN = "unknown"
+
+_QUEUE = {each: (metrics.QUEUE_TEXTS.labels(each), metrics.QUEUE_TOKENS.labels(each)) for each in PRIORITIES}
 
 # Where a name stands for several revisions, the first of these that one of them is in.
 _ORDER: tuple[State, ...] = ("ready", "loading", "exhausted", "load_failed")
@@ -20,11 +22,11 @@ class BatchGauges:
         # Looked up once: a batch may take less than a millisecond.
         self._texts = metrics.BATCH_TEXTS.labels(label)
         self._padding = metrics.PADDING.labels(label)
-        self._queue = metrics.QUEUE_SECONDS.labels(label)
+        self._queue = {each: metrics.QUEUE_SECONDS.labels(label, each) for each in PRIORITIES}
 
-    def waited(self, seconds: float) -> None:
+    def waited(self, priority: Priority, seconds: float) -> None:
         """A request came to its first batch."""
-        self._queue.observe(seconds)
+        self._queue[priority].observe(seconds)
 
     def ran(self, texts: int, padding: int) -> None:
         """A batch of so many texts ran, with so many tokens of padding."""
@@ -34,8 +36,10 @@ class BatchGauges:
 
 def queue_gauges(backlog: Backlog) -> None:
     """Tell how much waits."""
-    metrics.QUEUE_TEXTS.set(len(backlog))
-    metrics.QUEUE_TOKENS.set(backlog.tokens)
+    for priority, (texts, tokens) in _QUEUE.items():
+        line = backlog.line(priority)
+        texts.set(len(line))
+        tokens.set(line.tokens)
 
 
 class ModelGauges:

@@ -25,6 +25,7 @@ from embedding_runtime.service.failures import as_answer
 from embedding_runtime.service.health import health
 from embedding_runtime.service.listing import listing
 from embedding_runtime.service.names import Names, check_task
+from embedding_runtime.service.policy.backlog import Priority, priority_of
 from embedding_runtime.service.prompts import prompt
 from embedding_runtime.service.state import EngineState, ModelCard
 from embedding_runtime.service.tokenization import Tokenization
@@ -45,6 +46,15 @@ class _Serving:
     slot: int
     card: ModelCard
     tokenization: Tokenization
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a request asks for: how its texts, of so many characters, become tokens; and its class."""
+
+    tokenize: Callable[[_Serving], list[Tokens]]
+    characters: int
+    priority: Priority
 
 
 class Inference:
@@ -75,10 +85,12 @@ class Inference:
         truncate: bool = True,
         prompt_name: str | None = None,
         input_type: str | None = None,
+        priority: Priority | None = None,
     ) -> Embeddings:
         """Embed texts, with the prompt that `prompt_name` or `input_type` chooses in front of each.
 
-        `truncate` False: an input over the model's limit is an error. Raises RequestError and ServingError.
+        `truncate` False: an input over the model's limit is an error. `priority` None: by their number.
+        Raises RequestError and ServingError.
         """
 
         def tokenize(serving: _Serving) -> list[Tokens]:
@@ -86,15 +98,23 @@ class Inference:
             return serving.tokenization.embed(texts, prompt=text, truncate=truncate)
 
         self._check_count(len(texts), "input")
-        card, tokens, rows, stages = await self._answer(model, "embed", tokenize, sum(map(len, texts)))
+        work = _Work(tokenize, sum(map(len, texts)), priority or priority_of(len(texts)))
+        card, tokens, rows, stages = await self._answer(model, "embed", work)
         return Embeddings(card, rows.values, tokens, stages)
 
     async def rerank(
-        self, query: str, documents: Sequence[str], model: str | None, *, truncate: bool = True
+        self,
+        query: str,
+        documents: Sequence[str],
+        model: str | None,
+        *,
+        truncate: bool = True,
+        priority: Priority | None = None,
     ) -> Ranking:
         """Score every document for the query.
 
-        `truncate` False: a document over the model's limit is an error. Raises RequestError, ServingError.
+        `truncate` False: a document over the model's limit is an error. `priority` None: by their number.
+        Raises RequestError, ServingError.
         """
 
         def tokenize(serving: _Serving) -> list[Tokens]:
@@ -102,7 +122,8 @@ class Inference:
 
         self._check_count(len(documents), "documents")
         characters = len(query) * len(documents) + sum(map(len, documents))
-        card, tokens, rows, stages = await self._answer(model, "rerank", tokenize, characters)
+        work = _Work(tokenize, characters, priority or priority_of(len(documents)))
+        card, tokens, rows, stages = await self._answer(model, "rerank", work)
         return Ranking(card, ranked(rows.values[:, 0]), tokens, stages)
 
     def health(self) -> Health:
@@ -125,12 +146,12 @@ class Inference:
             )
 
     async def _answer(
-        self, name: str | None, task: Task, tokenize: Callable[[_Serving], list[Tokens]], characters: int
+        self, name: str | None, task: Task, work: _Work
     ) -> tuple[ModelCard, int, Rows, tuple[Stage, ...]]:
         """The model, the number of tokens, the rows, and how long each stage took in the last attempt."""
         for attempt in range(_ATTEMPTS):
             try:
-                return await self._attempt(name, task, tokenize, characters)
+                return await self._attempt(name, task, work)
             except UnloadedError:
                 self._serving.clear()
                 if attempt + 1 == _ATTEMPTS:
@@ -138,7 +159,7 @@ class Inference:
         raise AssertionError("the last attempt returns or raises")
 
     async def _attempt(
-        self, name: str | None, task: Task, tokenize: Callable[[_Serving], list[Tokens]], characters: int
+        self, name: str | None, task: Task, work: _Work
     ) -> tuple[ModelCard, int, Rows, tuple[Stage, ...]]:
         clock = _Clock()
         serving = self._serving.get((name, task))
@@ -147,13 +168,13 @@ class Inference:
             serving, waited = await self._find(name, task)
             stages = [clock.stage("load")] if waited else []
             clock = _Clock()
-        if characters < _INLINE_CHARACTERS:
-            tokens = tokenize(serving)
+        if work.characters < _INLINE_CHARACTERS:
+            tokens = work.tokenize(serving)
         else:
-            tokens = await asyncio.to_thread(tokenize, serving)
+            tokens = await asyncio.to_thread(work.tokenize, serving)
         stages.append(clock.stage("tokenize"))
         submitted = time.time()
-        rows = await self._client.submit(serving.slot, tokens)
+        rows = await self._client.submit(serving.slot, tokens, work.priority)
         stages.append(Stage("queue", submitted, rows.queue))
         stages.append(Stage("compute", submitted + rows.queue, rows.compute))
         return serving.card, sum(map(len, tokens)), rows, tuple(stages)

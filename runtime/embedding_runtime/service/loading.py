@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from embedding_runtime import metrics
 from embedding_runtime.engine.backend import Backend, Execution
+from embedding_runtime.engine.calibration import Calibration, calibrate
 from embedding_runtime.engine.gpu import Gpu
 from embedding_runtime.engine.onnx_backend import OnnxBackend, usable_providers
 from embedding_runtime.engine.providers import CUDA
@@ -26,10 +27,11 @@ _BUILD_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model that is ready to run, and how long its session and its first inferences took."""
+    """A model that is ready to run: what its batches cost, and how long session and first inferences took."""
 
     backend: Backend
     card: ModelCard
+    costs: Calibration
     seconds: float
 
 
@@ -69,6 +71,7 @@ class OnnxLoading:
             try:
                 backend.load()
                 width = backend.warm_up()
+                costs = calibrate(backend, source.recipe.max_tokens)
             except BaseException:
                 backend.close()
                 raise
@@ -76,7 +79,7 @@ class OnnxLoading:
         held = max(source.bytes, self._memory()[backend.provider] - memory[backend.provider])
         card = ModelCard.of(source, backend.provider, width, fallback=backend.fallback, memory_bytes=held)
         _log_ready(wanted, source, card, seconds)
-        return Loaded(backend, card, seconds)
+        return Loaded(backend, card, costs, seconds)
 
     def _memory(self) -> dict[str, int]:
         """Bytes in use, by provider."""

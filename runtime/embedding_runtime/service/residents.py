@@ -14,12 +14,12 @@ from embedding_runtime.errors import OutOfMemoryError, OverloadedError, RuntimeF
 from embedding_runtime.model.source import ModelSource
 from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.service import failures, residency
-from embedding_runtime.service.backlog import Limits
 from embedding_runtime.service.compute import Compute
 from embedding_runtime.service.failures import Failure
 from embedding_runtime.service.gauges import ModelGauges
 from embedding_runtime.service.loader import Loader
 from embedding_runtime.service.loading import Loaded
+from embedding_runtime.service.policy.window import Limits
 from embedding_runtime.service.residency import Resident
 from embedding_runtime.service.state import EngineState, ModelCard, ModelState
 from embedding_runtime.settings import Task
@@ -38,7 +38,7 @@ _NO_ROOM_SECONDS, _ROOM_SOON_SECONDS = 5.0, 1.0
 class Policy:
     """What models may hold, for how long unused, and what their batches may.
 
-    `batch_tokens` None: as the backend says. `batch_texts` by task.
+    `batch_tokens` None: as the calibration says. `batch_texts` by task.
     """
 
     batch_texts: Mapping[Task, int]
@@ -202,12 +202,12 @@ class Residents:
         if isinstance(result, RuntimeFault):
             self._fail(entry, result)
             return
-        tokens = self._policy.batch_tokens or result.backend.token_budget
+        tokens = self._policy.batch_tokens or result.costs.best_tokens
         limits = Limits(tokens, self._policy.batch_texts[result.card.recipe.task])
         entry.card, entry.failure, entry.loading, entry.building = result.card, None, False, False
         entry.source = None
         self._gauges.loaded(result.card, result.seconds)
-        self._compute.open(entry.slot, result.backend, limits, entry.wanted.name)
+        self._compute.open(entry.slot, result.backend, result.costs, limits, entry.wanted.name)
         # It may hold more than its files, which was all that could be known before.
         for slot in self._surplus(entry.slot):
             self._unload(slot, "budget")

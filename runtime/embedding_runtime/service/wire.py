@@ -9,7 +9,8 @@ Header, 20 bytes:
 
 Payloads, by kind:
     1 SUBMIT (to the engine)    u32 n, u32 flags, i32[n] lengths, i32[sum] token ids, and where flags has
-                                bit 0: u8[sum] token type ids (else they are all zero)
+                                bit 0: u8[sum] token type ids (else they are all zero);
+                                bit 1: it is bulk (else interactive)
     2 CANCEL (to the engine)    empty: nobody waits for this request any more; it is not answered
     3 ROWS   (from the engine)  u32 n, u32 width, f32 seconds in the queue, f32 seconds computing,
                                 f32[n * width]: the rows in the order of the submitted texts
@@ -37,6 +38,7 @@ import orjson
 from embedding_runtime.engine.backend import Float32, Tokens
 from embedding_runtime.errors import RequestTooLargeError, RuntimeFault, WireError, fault
 from embedding_runtime.model.wanted import Wanted
+from embedding_runtime.service.policy.backlog import Priority
 from embedding_runtime.service.state import EngineState, wanted_from_json, wanted_to_json
 
 MAX_PAYLOAD = 64 << 20
@@ -44,7 +46,7 @@ MAX_PAYLOAD = 64 << 20
 _HEADER = struct.Struct("<IB3xIQ")
 _PAIR = struct.Struct("<II")
 _ROWS_HEAD = struct.Struct("<IIff")
-_HAS_TYPE_IDS = 1
+_HAS_TYPE_IDS, _BULK = 1, 2
 
 
 class Kind(IntEnum):
@@ -99,7 +101,7 @@ async def read_frame(reader: asyncio.StreamReader) -> Frame | None:
         raise WireError(f"a frame of the unknown kind {kind}") from None
 
 
-def submit(slot: int, request: int, texts: Sequence[Tokens]) -> bytes:
+def submit(slot: int, request: int, texts: Sequence[Tokens], priority: Priority) -> bytes:
     """A SUBMIT frame.
 
     Raises RequestTooLargeError when the texts do not fit one.
@@ -112,7 +114,7 @@ def submit(slot: int, request: int, texts: Sequence[Tokens]) -> bytes:
         )
     lengths = np.fromiter((len(text) for text in texts), dtype="<i4", count=len(texts))
     parts = [
-        _PAIR.pack(len(texts), _HAS_TYPE_IDS if typed else 0),
+        _PAIR.pack(len(texts), _HAS_TYPE_IDS * typed | _BULK * (priority == "bulk")),
         lengths.tobytes(),
         *(text.ids.astype("<i4", copy=False).tobytes() for text in texts),
     ]
@@ -124,8 +126,8 @@ def submit(slot: int, request: int, texts: Sequence[Tokens]) -> bytes:
     return _frame(Kind.SUBMIT, slot, request, b"".join(parts))
 
 
-def parse_submit(payload: bytes) -> list[Tokens]:
-    """The texts of a SUBMIT.
+def parse_submit(payload: bytes) -> tuple[list[Tokens], Priority]:
+    """The texts of a SUBMIT, and their class.
 
     Raises WireError.
     """
@@ -145,10 +147,11 @@ def parse_submit(payload: bytes) -> list[Tokens]:
     if count == 0 or lengths.min() < 1 or at != len(payload):
         raise WireError("a SUBMIT whose lengths do not add up")
     ends = np.cumsum(lengths)
-    return [
+    texts = [
         Tokens(ids[end - size : end], None if types is None else types[end - size : end])
         for end, size in zip(ends.tolist(), lengths.tolist(), strict=True)
     ]
+    return texts, "bulk" if flags & _BULK else "interactive"
 
 
 def cancel(request: int) -> bytes:

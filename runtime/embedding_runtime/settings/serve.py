@@ -154,6 +154,13 @@ class ServeSettings(HubSettings):
     max_queue_tokens: int = Field(
         262_144, ge=1, alias="MAX_QUEUE_TOKENS", description="what may wait; past it 429 with `Retry-After`"
     )
+    max_queue_wait_ms: int = Field(
+        60_000,
+        ge=1,
+        le=86_400_000,
+        alias="MAX_QUEUE_WAIT_MS",
+        description="milliseconds that a request is expected to wait at most; past it 429 with `Retry-After`",
+    )
     max_inputs_per_request: int = Field(
         2048, ge=1, alias="MAX_INPUTS_PER_REQUEST", description="texts in one request; past it 413"
     )

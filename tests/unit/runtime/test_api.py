@@ -31,9 +31,14 @@ def test_what_an_embedding_request_asks_for_reaches_the_inference() -> None:
     inference = FakeInference()
     asked = {"truncate": False, "prompt_name": "p", "input_type": "query"}
     assert ask("POST", "/embed", inference, json={"input": "a", **asked}).status_code == 200
-    assert inference.options == asked
+    assert inference.options == {**asked, "priority": None}
     ask("POST", "/embed", inference, json={"input": "a"})
-    assert inference.options == {"truncate": True, "prompt_name": None, "input_type": None}
+    assert inference.options == {
+        "truncate": True,
+        "prompt_name": None,
+        "input_type": None,
+        "priority": None,
+    }
 
 
 def test_the_id_of_the_model_answers_where_an_alias_was_asked() -> None:
@@ -63,7 +68,7 @@ def test_raw_scores_are_the_logits() -> None:
     body = {"query": "q", "documents": ["a", "b"], "raw_scores": True, "truncate": False}
     answer = ask("POST", "/rerank", inference, json=body)
     assert [result["score"] for result in answer.json()["results"]] == [0.0, -1.0]
-    assert inference.options == {"truncate": False}
+    assert inference.options == {"truncate": False, "priority": None}
 
 
 @pytest.mark.parametrize(
@@ -243,6 +248,28 @@ def test_not_ready_says_why_and_liveness_does_not_care() -> None:
         "message": "expected a, found b",
     }
     assert ask("GET", "/health/live", FakeInference(health=health)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/embed", {"input": "a"}), ("/rerank", {"query": "q", "documents": ["a"]})]
+)
+@pytest.mark.parametrize("asked", ["interactive", "bulk"])
+def test_the_class_that_a_client_names_reaches_the_inference(
+    path: str, body: dict[str, object], asked: str
+) -> None:
+    inference = FakeInference()
+    answer = ask("POST", path, inference, json=body, headers={"X-Priority": asked})
+    assert answer.status_code == 200
+    assert inference.options["priority"] == asked
+
+
+@pytest.mark.parametrize("asked", ["", "urgent", "Bulk", "interactive, bulk", "é"])
+def test_an_unknown_class_is_refused(asked: str) -> None:
+    headers = [(b"X-Priority", asked.encode())]
+    answer = ask("POST", "/embed", json={"input": "a"}, headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "X-Priority"
+    assert "interactive, bulk" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("asked", ["0", "-1", "1.5", "soon", "", "1e3", "٣", "000"])

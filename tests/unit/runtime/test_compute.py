@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from embedding_runtime.engine.calibration import Calibration
 from embedding_runtime.errors import InternalError, OverloadedError, RuntimeFault, UnloadedError
 from embedding_runtime.pulse import Pulse, hung
-from embedding_runtime.service.backlog import Limits
 from embedding_runtime.service.compute import Compute
+from embedding_runtime.service.policy.admission import Bounds
+from embedding_runtime.service.policy.window import Limits
 from embedding_runtime.service.wire import Rows
-from tests.unit.runtime.fakes import FakeBackend, tokens
+from tests.unit.runtime.fakes import COSTS, FakeBackend, tokens
 
 SLOT = 3
+LIMITS = Limits(tokens=64, texts=8)
 
 
 class Answers:
@@ -39,10 +42,15 @@ class Answers:
 
 @contextmanager
 def _computing(
-    backend: FakeBackend, *, queue_tokens: int = 1000, pulse: Pulse | None = None, hang_seconds: float = 20
+    backend: FakeBackend,
+    *,
+    queue_tokens: int = 1000,
+    pulse: Pulse | None = None,
+    hang_seconds: float = 20,
+    costs: Calibration = COSTS,
 ) -> Iterator[Compute]:
-    compute = Compute(queue_tokens, pulse=pulse, hang_seconds=hang_seconds)
-    compute.open(SLOT, backend, Limits(backend.token_budget, 8), "org/embedder")
+    compute = Compute(Bounds(queue_tokens, 60), pulse=pulse, hang_seconds=hang_seconds)
+    compute.open(SLOT, backend, costs, LIMITS, "org/embedder")
     compute.start()
     try:
         yield compute
@@ -57,11 +65,11 @@ def test_rows_come_back_in_the_order_of_the_texts() -> None:
     answers, backend = Answers(), FakeBackend()
     with _computing(backend) as compute:
         texts = [[n] * (1 + n % 5) for n in range(40)]
-        compute.submit(SLOT, tokens(*texts), answers.callback("a"))
+        compute.submit(SLOT, tokens(*texts), "interactive", answers.callback("a"))
         rows = answers.rows()
     np.testing.assert_array_equal(rows.values, [[sum(ids)] for ids in texts])
     assert all(
-        max(batch) * len(batch) <= backend.token_budget and len(batch) <= 8 for batch in backend.batches
+        max(batch) * len(batch) <= LIMITS.tokens and len(batch) <= LIMITS.texts for batch in backend.batches
     )
 
 
@@ -69,9 +77,9 @@ def test_a_cancelled_request_costs_no_more_batches_and_gets_no_answer() -> None:
     answers, backend = Answers(), FakeBackend()
     with _computing(backend) as compute:
         backend.go.clear()
-        gone = compute.submit(SLOT, tokens(*[[1, 1]] * 20), answers.callback("gone"))
+        gone = compute.submit(SLOT, tokens(*[[1, 1]] * 20), "interactive", answers.callback("gone"))
         assert backend.running.wait(10)
-        compute.submit(SLOT, tokens([7]), answers.callback("stays"))
+        compute.submit(SLOT, tokens([7]), "interactive", answers.callback("stays"))
         compute.cancel(gone)
         backend.go.set()
         assert answers.next()[0] == "stays"
@@ -83,13 +91,14 @@ def test_a_full_queue_refuses_whole_requests_with_a_time_to_come_back() -> None:
     answers, backend = Answers(), FakeBackend()
     with _computing(backend, queue_tokens=20) as compute:
         backend.go.clear()
-        compute.submit(SLOT, tokens([1]), answers.callback("running"))
+        compute.submit(SLOT, tokens([1]), "interactive", answers.callback("running"))
         assert backend.running.wait(10)
-        compute.submit(SLOT, tokens([1] * 15), answers.callback("waiting"))
+        compute.submit(SLOT, tokens([1] * 15), "interactive", answers.callback("waiting"))
         with pytest.raises(OverloadedError) as caught:
-            compute.submit(SLOT, tokens([1] * 6), answers.callback("refused"))
+            compute.submit(SLOT, tokens([1] * 6), "interactive", answers.callback("refused"))
         assert caught.value.retry_after is not None
-        assert caught.value.retry_after >= 1
+        # One of the 15 tokens that wait has to be done before.
+        assert caught.value.retry_after == pytest.approx(COSTS.share(15) / 1000 / 15)
         backend.go.set()
         assert {answers.next()[0], answers.next()[0]} == {"running", "waiting"}
 
@@ -97,7 +106,7 @@ def test_a_full_queue_refuses_whole_requests_with_a_time_to_come_back() -> None:
 def test_an_empty_queue_takes_a_request_larger_than_its_bound() -> None:
     answers = Answers()
     with _computing(FakeBackend(), queue_tokens=5) as compute:
-        compute.submit(SLOT, tokens([1] * 50), answers.callback("large"))
+        compute.submit(SLOT, tokens([1] * 50), "interactive", answers.callback("large"))
         assert answers.next()[0] == "large"
 
 
@@ -105,11 +114,11 @@ def test_an_empty_queue_takes_a_request_larger_than_its_bound() -> None:
 def test_a_failed_batch_fails_its_requests_and_nothing_else(failure: Exception) -> None:
     answers, backend = Answers(), FakeBackend(failure)
     with _computing(backend) as compute:
-        compute.submit(SLOT, tokens(*[[1, 2, 3]] * 30), answers.callback("unlucky"))
+        compute.submit(SLOT, tokens(*[[1, 2, 3]] * 30), "interactive", answers.callback("unlucky"))
         name, result = answers.next()
         assert (name, type(result)) == ("unlucky", InternalError)
         backend.failure = None
-        compute.submit(SLOT, tokens([4]), answers.callback("next"))
+        compute.submit(SLOT, tokens([4]), "interactive", answers.callback("next"))
         assert answers.next()[0] == "next"
     assert answers.results.empty()
 
@@ -118,9 +127,9 @@ def test_an_answer_tells_how_long_it_waited_and_computed() -> None:
     answers, backend = Answers(), FakeBackend()
     with _computing(backend) as compute:
         backend.go.clear()
-        compute.submit(SLOT, tokens([1]), answers.callback("running"))
+        compute.submit(SLOT, tokens([1]), "interactive", answers.callback("running"))
         assert backend.running.wait(10)
-        compute.submit(SLOT, tokens([2]), answers.callback("waiting"))
+        compute.submit(SLOT, tokens([2]), "interactive", answers.callback("waiting"))
         began = time.monotonic()
         while time.monotonic() - began < 0.05:
             pass
@@ -136,12 +145,12 @@ def test_a_model_is_busy_until_its_last_request_is_answered() -> None:
         before = compute.usage()[SLOT]
         assert not before.busy
         backend.go.clear()
-        request = compute.submit(SLOT, tokens([1]), answers.callback("x"))
+        request = compute.submit(SLOT, tokens([1]), "interactive", answers.callback("x"))
         assert backend.running.wait(10)
         compute.cancel(request)
         assert compute.usage()[SLOT].busy
         backend.go.set()
-        compute.submit(SLOT, tokens([2]), answers.callback("y"))
+        compute.submit(SLOT, tokens([2]), "interactive", answers.callback("y"))
         answers.next()
         after = compute.usage()[SLOT]
     assert after.last_used > before.last_used
@@ -151,20 +160,20 @@ def test_a_closed_model_is_let_go_of_between_batches_and_takes_no_more() -> None
     answers, backend, other = Answers(), FakeBackend(), FakeBackend()
     closed: queue.Queue[str] = queue.Queue()
     with _computing(backend) as compute:
-        compute.open(SLOT + 1, other, Limits(64, 8), "org/other")
+        compute.open(SLOT + 1, other, COSTS, LIMITS, "org/other")
         backend.go.clear()
-        compute.submit(SLOT, tokens([1]), answers.callback("x"))
+        compute.submit(SLOT, tokens([1]), "interactive", answers.callback("x"))
         assert backend.running.wait(10)
         compute.close(SLOT + 1, lambda: closed.put("other"))
         assert not other.closed.is_set()
         with pytest.raises(UnloadedError):
-            compute.submit(SLOT + 1, tokens([1]), answers.callback("late"))
+            compute.submit(SLOT + 1, tokens([1]), "interactive", answers.callback("late"))
         backend.go.set()
         assert closed.get(timeout=10) == "other"
         assert other.closed.is_set()
         assert set(compute.usage()) == {SLOT}
         with pytest.raises(UnloadedError):
-            compute.submit(SLOT + 1, tokens([1]), answers.callback("later"))
+            compute.submit(SLOT + 1, tokens([1]), "interactive", answers.callback("later"))
 
 
 def test_a_batch_that_does_not_end_is_seen_from_outside(tmp_path: Path) -> None:
@@ -172,12 +181,12 @@ def test_a_batch_that_does_not_end_is_seen_from_outside(tmp_path: Path) -> None:
     seen = Pulse(tmp_path / "pulse")
     answers, backend = Answers(), FakeBackend()
     with _computing(backend, pulse=pulse, hang_seconds=0.2) as compute:
-        compute.submit(SLOT, tokens([1]), answers.callback("ends"))
+        compute.submit(SLOT, tokens([1]), "interactive", answers.callback("ends"))
         answers.next()
         pulse.beat()
         assert hung(seen.read(), 0, time.monotonic(), 20) is None
         backend.go.clear()
-        compute.submit(SLOT, tokens([1]), answers.callback("hangs"))
+        compute.submit(SLOT, tokens([1]), "interactive", answers.callback("hangs"))
         deadline = time.monotonic() + 10
         while (found := hung(seen.read(), 0, time.monotonic(), 20)) is None:
             assert time.monotonic() < deadline
@@ -187,9 +196,10 @@ def test_a_batch_that_does_not_end_is_seen_from_outside(tmp_path: Path) -> None:
 def test_a_large_batch_of_a_slow_model_gets_its_time(tmp_path: Path) -> None:
     pulse = Pulse.create(tmp_path / "pulse")
     answers, backend = Answers(), FakeBackend()
-    with _computing(backend, pulse=pulse, hang_seconds=0.2) as compute:
+    slow = Calibration(((50, ((1, 100.0),)),), best_tokens=50)
+    with _computing(backend, pulse=pulse, hang_seconds=0.2, costs=slow) as compute:
         backend.go.clear()
-        compute.submit(SLOT, tokens([1] * 50), answers.callback("slow"))
+        compute.submit(SLOT, tokens([1] * 50), "interactive", answers.callback("slow"))
         assert backend.running.wait(10)
-        # 50 tokens at 500 a second, twentyfold
+        # 0.1 s, twentyfold
         assert 1 < pulse.read().batch - time.monotonic() <= 2

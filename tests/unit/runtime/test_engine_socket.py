@@ -21,8 +21,9 @@ from embedding_runtime.service.compute import Compute
 from embedding_runtime.service.engine_process import EngineServer
 from embedding_runtime.service.loader import Loader
 from embedding_runtime.service.loading import Loaded
+from embedding_runtime.service.policy.admission import Bounds
 from embedding_runtime.service.residents import Policy, Residents
-from tests.unit.runtime.fakes import EMBEDDER, RERANKER, FakeBackend, card, source, tokens
+from tests.unit.runtime.fakes import COSTS, EMBEDDER, RERANKER, FakeBackend, card, source, tokens
 
 Check = Callable[[EngineClient, "Engine"], Awaitable[None]]
 
@@ -39,7 +40,7 @@ class FakeLoading:
         return source(wanted)
 
     def build(self, wanted: Wanted, _: ModelSource) -> Loaded:
-        return Loaded(self.backend, card(wanted), 0.5)
+        return Loaded(self.backend, card(wanted), COSTS, 0.5)
 
 
 class Engine:
@@ -50,7 +51,7 @@ class Engine:
         loader = Loader(FakeLoading(backend, failure))
         policy = Policy({"embed": 8, "rerank": 8})
         self.server = EngineServer(
-            Compute(1000),
+            Compute(Bounds(1000, 60)),
             lambda compute, publish, call: Residents([EMBEDDER], [], loader, compute, policy, publish, call),
         )
         self.task = asyncio.create_task(self.server.serve(str(path)))
@@ -112,7 +113,7 @@ def path(tmp_path: Path) -> Path:
 def test_many_requests_are_in_flight_at_once(path: Path) -> None:
     async def check(client: EngineClient, _: Engine) -> None:
         answers = await asyncio.gather(
-            *(client.submit(_slot(client), tokens([n], [n, n])) for n in range(50))
+            *(client.submit(_slot(client), tokens([n], [n, n]), "interactive") for n in range(50))
         )
         for n, rows in enumerate(answers):
             np.testing.assert_array_equal(rows.values, [[n], [2 * n]])
@@ -123,7 +124,7 @@ def test_many_requests_are_in_flight_at_once(path: Path) -> None:
 def test_a_failure_reaches_its_request(path: Path) -> None:
     async def check(client: EngineClient, _: Engine) -> None:
         with pytest.raises(InternalError, match="ZeroDivisionError"):
-            await client.submit(_slot(client), tokens([1]))
+            await client.submit(_slot(client), tokens([1]), "interactive")
 
     _run(check, path, FakeBackend(ZeroDivisionError()))
 
@@ -131,7 +132,9 @@ def test_a_failure_reaches_its_request(path: Path) -> None:
 def test_waiters_get_an_error_at_once_when_the_engine_goes(path: Path) -> None:
     async def check(client: EngineClient, engine: Engine) -> None:
         engine.backend.go.clear()
-        waiting = [asyncio.create_task(client.submit(_slot(client), tokens([1]))) for _ in range(3)]
+        waiting = [
+            asyncio.create_task(client.submit(_slot(client), tokens([1]), "interactive")) for _ in range(3)
+        ]
         await _until(engine.backend.running.is_set)
         await engine.crash()
         async with asyncio.timeout(1):
@@ -139,7 +142,7 @@ def test_waiters_get_an_error_at_once_when_the_engine_goes(path: Path) -> None:
         assert [type(result) for result in results] == [EngineUnavailableError] * 3
         assert client.state is None
         with pytest.raises(EngineUnavailableError):
-            await client.submit(0, tokens([1]))
+            await client.submit(0, tokens([1]), "interactive")
 
     _run(check, path)
 
@@ -150,7 +153,9 @@ def test_the_client_comes_back_when_the_engine_does(path: Path) -> None:
         await _until(lambda: client.state is None)
         second = Engine(FakeBackend(), path)
         await _until(lambda: _is_ready(client))
-        np.testing.assert_array_equal((await client.submit(_slot(client), tokens([5]))).values, [[5]])
+        np.testing.assert_array_equal(
+            (await client.submit(_slot(client), tokens([5]), "interactive")).values, [[5]]
+        )
         await second.crash()
         second.server.compute.stop()
         await asyncio.to_thread(second.server.compute.join, 10)
@@ -161,13 +166,15 @@ def test_the_client_comes_back_when_the_engine_does(path: Path) -> None:
 def test_a_cancelled_call_is_cancelled_in_the_engine(path: Path) -> None:
     async def check(client: EngineClient, engine: Engine) -> None:
         engine.backend.go.clear()
-        call = asyncio.create_task(client.submit(_slot(client), tokens(*[[1, 1]] * 30)))
+        call = asyncio.create_task(client.submit(_slot(client), tokens(*[[1, 1]] * 30), "interactive"))
         await _until(engine.backend.running.is_set)
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
         await _until(lambda: len(engine.server.compute._backlog) == 0)
         engine.backend.go.set()
-        np.testing.assert_array_equal((await client.submit(_slot(client), tokens([5]))).values, [[5]])
+        np.testing.assert_array_equal(
+            (await client.submit(_slot(client), tokens([5]), "interactive")).values, [[5]]
+        )
         assert sum(map(len, engine.backend.batches)) <= 9
 
     _run(check, path)
@@ -176,7 +183,7 @@ def test_a_cancelled_call_is_cancelled_in_the_engine(path: Path) -> None:
 def test_without_an_engine_a_call_fails_at_once(path: Path) -> None:
     async def check() -> None:
         with pytest.raises(EngineUnavailableError):
-            await EngineClient(str(path), lambda _: None).submit(0, tokens([1]))
+            await EngineClient(str(path), lambda _: None).submit(0, tokens([1]), "interactive")
 
     asyncio.run(check())
 
@@ -184,7 +191,7 @@ def test_without_an_engine_a_call_fails_at_once(path: Path) -> None:
 def test_a_slot_that_was_never_given_has_nothing_loaded(path: Path) -> None:
     async def check(client: EngineClient, _: Engine) -> None:
         with pytest.raises(UnloadedError):
-            await client.submit(2**32 - 1, tokens([1]))
+            await client.submit(2**32 - 1, tokens([1]), "interactive")
 
     _run(check, path)
 
@@ -198,7 +205,9 @@ def test_a_further_model_is_loaded_when_it_is_asked_for(path: Path) -> None:
         found = client.state.find(RERANKER)
         assert found is not None
         assert (found.slot, found.state, found.default) == (slots[0], "ready", False)
-        np.testing.assert_array_equal((await client.submit(slots[0], tokens([5]))).values, [[5]])
+        np.testing.assert_array_equal(
+            (await client.submit(slots[0], tokens([5]), "interactive")).values, [[5]]
+        )
 
     _run(check, path)
 

@@ -22,9 +22,10 @@ from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.service.compute import Compute
 from embedding_runtime.service.loader import Loader
 from embedding_runtime.service.loading import Loaded
+from embedding_runtime.service.policy.admission import Bounds
 from embedding_runtime.service.residents import Policy, Residents
 from embedding_runtime.service.state import EngineState, State
-from tests.unit.runtime.fakes import EMBEDDER, FakeBackend, card, source, tokens
+from tests.unit.runtime.fakes import COSTS, EMBEDDER, FakeBackend, card, source, tokens
 
 A, B, C = (Wanted(f"org/{name}") for name in "abc")
 SIZE = 100
@@ -54,7 +55,7 @@ class FakeLoading:
             raise self.build_failures.pop(0)
         self.built.append(wanted)
         self.backends[wanted] = FakeBackend()
-        return Loaded(self.backends[wanted], replace(card(wanted), memory_bytes=self.held), 0.1)
+        return Loaded(self.backends[wanted], replace(card(wanted), memory_bytes=self.held), COSTS, 0.1)
 
 
 class World:
@@ -64,7 +65,7 @@ class World:
         self.loading = loading
         self.calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.published: list[EngineState] = []
-        self.compute = Compute(10_000)
+        self.compute = Compute(Bounds(10_000, 60))
         self.residents = Residents(
             defaults, [], Loader(loading), self.compute, policy, self.published.append, self.calls.put
         )
@@ -100,7 +101,7 @@ class World:
     def run(self, slot: int, number: int) -> Float32:
         """Have a model answer."""
         answers: SimpleQueue[object] = SimpleQueue()
-        self.compute.submit(slot, tokens([number]), answers.put)
+        self.compute.submit(slot, tokens([number]), "interactive", answers.put)
         answer = answers.get(timeout=10)
         rows: Float32 = answer.values  # type: ignore[attr-defined]
         return rows
@@ -188,7 +189,7 @@ def test_a_model_with_work_is_never_unloaded() -> None:
         backend = world.loading.backends[A]
         backend.go.clear()
         answers: SimpleQueue[object] = SimpleQueue()
-        world.compute.submit(slot, tokens([5]), answers.put)
+        world.compute.submit(slot, tokens([5]), "interactive", answers.put)
         assert backend.running.wait(10)
         assert isinstance(world.get(B), OutOfMemoryError)
         backend.go.set()

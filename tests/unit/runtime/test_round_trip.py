@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from embedding_runtime.errors import RuntimeFault
 from embedding_runtime.service import wire
-from embedding_runtime.service.backlog import Limits
 from embedding_runtime.service.compute import Compute
+from embedding_runtime.service.policy.admission import Bounds
+from embedding_runtime.service.policy.window import Limits
 from embedding_runtime.service.tokenization import Tokenization
 from embedding_runtime.service.wire import Rows
 from tests.unit.runtime import made
-from tests.unit.runtime.fakes import FakeBackend, recipe
+from tests.unit.runtime.fakes import COSTS, FakeBackend, recipe
 
 MAX_TOKENS = 16
 HEADER_BYTES = 20
@@ -47,13 +48,13 @@ def test_every_text_gets_the_row_that_it_has_alone(
     tokenization: Tokenization, requests: list[list[str]], batch_tokens: int, batch_texts: int
 ) -> None:
     backend, answers = FakeBackend(), _Answers()
-    compute = Compute(1_000_000)
-    compute.open(0, backend, Limits(batch_tokens, batch_texts), "org/embedder")
+    compute = Compute(Bounds(1_000_000, 60))
+    compute.open(0, backend, COSTS, Limits(batch_tokens, batch_texts), "org/embedder")
     for number, texts in enumerate(requests):
         # As between the processes: over the wire and back.
-        frame = wire.submit(0, number, tokenization.embed(texts))
-        submitted = wire.parse_submit(frame[HEADER_BYTES:])
-        compute.submit(0, submitted, partial(_put, answers, number))
+        frame = wire.submit(0, number, tokenization.embed(texts), "bulk")
+        submitted, priority = wire.parse_submit(frame[HEADER_BYTES:])
+        compute.submit(0, submitted, priority, partial(_put, answers, number))
     compute.start()
     got = dict(answers.get(timeout=10) for _ in requests)
     compute.stop()

@@ -14,6 +14,7 @@ from embedding_runtime.errors import OverloadedError, RequestTooLargeError, Wire
 from embedding_runtime.model.recipe import Overrides
 from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.service import wire
+from embedding_runtime.service.policy.backlog import PRIORITIES, Priority
 from embedding_runtime.service.state import EngineState, ModelState
 from tests.unit.runtime.fakes import EMBEDDER, RERANKER, card
 
@@ -49,16 +50,18 @@ def _payload(data: bytes) -> bytes:
     return frame.payload
 
 
-@given(TEXTS)
-def test_texts_survive_the_wire(texts: list[tuple[list[int], bool]]) -> None:
+@given(TEXTS, st.sampled_from(PRIORITIES))
+def test_texts_survive_the_wire(texts: list[tuple[list[int], bool]], priority: Priority) -> None:
     sent = [
         Tokens(np.array(ids, dtype=np.int32), np.ones(len(ids), dtype=np.uint8) if typed else None)
         for ids, typed in texts
     ]
-    frame = _read(wire.submit(3, 2**40, sent))
+    frame = _read(wire.submit(3, 2**40, sent, priority))
     assert frame is not None
     assert (frame.kind, frame.slot, frame.request) == (wire.Kind.SUBMIT, 3, 2**40)
-    for before, after in zip(sent, wire.parse_submit(frame.payload), strict=True):
+    parsed, told = wire.parse_submit(frame.payload)
+    assert told == priority
+    for before, after in zip(sent, parsed, strict=True):
         np.testing.assert_array_equal(before.ids, after.ids)
         expected = np.zeros(len(before)) if before.type_ids is None else before.type_ids
         np.testing.assert_array_equal(
@@ -121,7 +124,7 @@ def test_a_frame_against_the_rules_is_refused(header: bytes) -> None:
 @given(st.binary(max_size=64))
 def test_a_broken_submit_is_refused_and_never_more_than_that(payload: bytes) -> None:
     try:
-        texts = wire.parse_submit(payload)
+        texts, _ = wire.parse_submit(payload)
     except WireError:
         return
     assert all(len(text) > 0 for text in texts)
@@ -138,4 +141,4 @@ def test_a_broken_answer_is_refused(parse: object, payload: bytes) -> None:
 def test_a_request_that_fits_no_frame_is_too_large() -> None:
     huge = Tokens(np.zeros(wire.MAX_PAYLOAD // 4, dtype=np.int32))
     with pytest.raises(RequestTooLargeError):
-        wire.submit(0, 1, [huge])
+        wire.submit(0, 1, [huge], "interactive")
