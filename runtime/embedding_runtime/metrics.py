@@ -105,6 +105,11 @@ PROVIDER = Gauge(
 FALLBACKS = Counter(
     "model_provider_fallbacks_total", "Loads on another provider than the one asked for.", ["model"]
 )
+UNPREPARED = Counter(
+    "model_preparation_fallbacks_total",
+    "Loads of a model's own graph, since none could be prepared or the prepared one failed its check.",
+    ["model"],
+)
 BATCH_TEXTS = Histogram("inference_batch_size", "Texts in one batch.", ["model"], buckets=_COUNTS)
 PADDING = Counter("inference_padding_tokens_total", "Padding that went through the model.", ["model"])
 QUEUE_TEXTS = Gauge(

@@ -79,6 +79,8 @@ class ModelDetail(BaseModel):
     provider: str | None
     fallback: Annotated[str | None, Field(description="Why it is not the provider that was asked for.")]
     precision: str | None
+    prepared: Annotated[bool | None, Field(description="Whether a graph made for running is run.")]
+    unprepared: Annotated[str | None, Field(description="Why the repository's own graph is run instead.")]
     memory_bytes: int | None
     fingerprint: Annotated[str | None, Field(description="Identifies the embedding space.")]
 

@@ -139,6 +139,8 @@ def _detailed(model: Listed) -> dict[str, Any]:
         "provider": card.provider if card else None,
         "fallback": card.fallback if card else None,
         "precision": card.precision if card else None,
+        "prepared": card.prepared if card else None,
+        "unprepared": card.unprepared if card else None,
         "memory_bytes": model.memory_bytes,
         "fingerprint": card.fingerprint if card else None,
     }

@@ -21,18 +21,15 @@ from embedding_runtime.errors import (
     OutOfMemoryError,
     ProviderUnavailableError,
     RuntimeFault,
-    UnsupportedModelError,
 )
+from embedding_runtime.model.outputs import INPUTS, choose_output, unknown_input
 from embedding_runtime.model.prepared import LOGITS, VECTOR, Prepared
 from embedding_runtime.model.recipe import Recipe
 from embedding_runtime.telemetry import logger
 
 _log = logger("engine")
 
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _DTYPES: dict[str, type[np.generic]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
-_TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings")
-_ROW_OUTPUTS = ("sentence_embedding", "logits")
 
 _OUT_OF_MEMORY_SECONDS = 5.0
 
@@ -69,7 +66,8 @@ class OnnxBackend:
         self._session = self._create()
         self._inputs = _input_types(self._session)
         if self._prepared.plain:
-            self._output, self._gives_tokens = _output(self._session, self._recipe)
+            ranks = {entry.name: len(entry.shape) for entry in self._session.get_outputs()}
+            self._output, self._gives_tokens = choose_output(ranks, self._recipe.task)
         else:
             self._output = VECTOR if self._recipe.task == "embed" else LOGITS
 
@@ -166,25 +164,10 @@ class OnnxBackend:
 def _input_types(session: ort.InferenceSession) -> dict[str, type[np.generic]]:
     types: dict[str, type[np.generic]] = {}
     for entry in session.get_inputs():
-        if entry.name not in _INPUTS or entry.type not in _DTYPES:
-            raise UnsupportedModelError(
-                f"the graph wants an input {entry.name} of type {entry.type}; "
-                f"only {', '.join(_INPUTS)} can be fed"
-            )
+        if entry.name not in INPUTS or entry.type not in _DTYPES:
+            raise unknown_input(entry.name, entry.type)
         types[entry.name] = _DTYPES[entry.type]
     return types
-
-
-def _output(session: ort.InferenceSession, recipe: Recipe) -> tuple[str, bool]:
-    """The output to fetch, and whether it holds token vectors that are still to be pooled."""
-    ranks = {entry.name: len(entry.shape) for entry in session.get_outputs()}
-    tokens = [name for name, rank in ranks.items() if rank == 3]
-    rows = [name for name, rank in ranks.items() if rank == 2]
-    if recipe.task == "embed" and tokens:
-        return next((name for name in _TOKEN_OUTPUTS if name in tokens), tokens[0]), True
-    if rows:
-        return next((name for name in _ROW_OUTPUTS if name in rows), rows[0]), False
-    raise UnsupportedModelError(f"the graph gives neither token vectors nor rows: {ranks}")
 
 
 def _dummy(length: int) -> Tokens:

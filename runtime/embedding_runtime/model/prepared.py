@@ -12,6 +12,18 @@ VECTOR, NORM, TOKENS, LOGITS = "vector", "norm", "tokens", "logits"
 
 
 @dataclass(frozen=True)
+class Target:
+    """What to make of a model: its weights in this precision (fp32, fp16, bf16, int8)."""
+
+    precision: str
+
+    @classmethod
+    def of(cls, source: ModelSource) -> Self:
+        """The precision that the repository's weights have."""
+        return cls(source.precision)
+
+
+@dataclass(frozen=True)
 class Prepared:
     """What a backend loads.
 

@@ -2,9 +2,10 @@
 fingerprint.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any, Self
 
 from embedding_runtime.errors import CorruptModelError, FingerprintMismatchError, TaskMismatchError
 from embedding_runtime.model.fingerprint import fingerprint
@@ -39,6 +40,16 @@ class ModelSource:
     def tokenizer_path(self) -> Path:
         """Where tokenizer.json lies."""
         return self.folder / self.recipe.tokenizer
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for another process."""
+        return {**vars(self), "folder": str(self.folder), "recipe": self.recipe.to_json()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        recipe = Recipe.from_json(values["recipe"])
+        return cls(**{**values, "folder": Path(values["folder"]), "recipe": recipe})
 
 
 def open_source(

@@ -77,7 +77,7 @@ def _outcome(wanted: Wanted, settings: FetchSettings, display: Display) -> Outco
     progress = _progress(display, _label(wanted))
     try:
         source = fetch(wanted, Access.of(settings), settings.retry_seconds, progress)
-        return Outcome(wanted, prove(source, settings.ort_num_threads, progress))
+        return Outcome(wanted, prove(source, settings.ort_num_threads, progress, settings.prepared_dirs))
     except RuntimeFault as error:
         return Outcome(wanted, error)
     except Exception as error:

@@ -1,13 +1,16 @@
 """A model that is in the cache works: it loads and gives a finite answer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from embedding_runtime.engine.backend import Execution
 from embedding_runtime.engine.onnx_backend import OnnxBackend
 from embedding_runtime.engine.threads import cpu_limit, thread_count
-from embedding_runtime.model.prepared import Prepared
+from embedding_runtime.model.prepared import Target
 from embedding_runtime.model.source import ModelSource
 from embedding_runtime.prefetch.progress import Progress
+from embedding_runtime.service.preparation import prepare
 from embedding_runtime.service.tokenization import Tokenization
 from embedding_runtime.telemetry import logger
 
@@ -24,8 +27,10 @@ class Proven:
     width: int
 
 
-def prove(source: ModelSource, threads: int | None, progress: Progress) -> Proven:
-    """Load the model and run a probe text through it, on the CPU.
+def prove(
+    source: ModelSource, threads: int | None, progress: Progress, prepared_dirs: Sequence[Path]
+) -> Proven:
+    """Prepare the model for those that serve it, load it and run a probe text through it, on the CPU.
 
     Raises ModelError, InternalError when its output is not finite.
     """
@@ -38,7 +43,8 @@ def prove(source: ModelSource, threads: int | None, progress: Progress) -> Prove
     embeds = source.recipe.task == "embed"
     tokens = tokenization.embed([_PROBE]) if embeds else tokenization.pairs(_QUERY, [_PROBE])
     execution = Execution("cpu", thread_count(threads, cpu_limit()))
-    backend = OnnxBackend(Prepared.as_it_is(source), source.recipe, execution)
+    prepared = prepare(source, Target.of(source), prepared_dirs)
+    backend = OnnxBackend(prepared, source.recipe, execution)
     backend.load()
     try:
         return Proven(source, backend.run(tokens).shape[1])

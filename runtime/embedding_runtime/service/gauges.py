@@ -60,6 +60,8 @@ class ModelGauges:
         metrics.PROVIDER.labels(card.id, card.provider, card.precision).set(1)
         if card.fallback:
             metrics.FALLBACKS.labels(card.id).inc()
+        if card.unprepared:
+            metrics.UNPREPARED.labels(card.id).inc()
 
     def failed(self, name: str, error: RuntimeFault) -> None:
         """A load failed."""

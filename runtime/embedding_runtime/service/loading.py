@@ -11,10 +11,11 @@ from embedding_runtime.engine.onnx_backend import OnnxBackend, usable_providers
 from embedding_runtime.engine.providers import CUDA
 from embedding_runtime.engine.threads import cpu_limit, thread_count
 from embedding_runtime.model.obtain import Access, acquire
-from embedding_runtime.model.prepared import Prepared
+from embedding_runtime.model.prepared import Target
 from embedding_runtime.model.source import ModelSource
 from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.pulse import Pulse
+from embedding_runtime.service.preparation import prepare
 from embedding_runtime.service.state import ModelCard
 from embedding_runtime.settings import ServeSettings
 from embedding_runtime.telemetry import logger
@@ -43,6 +44,7 @@ class OnnxLoading:
             settings.cache_dir, settings.hf_endpoint, settings.token, settings.hf_hub_offline
         )
         threads = thread_count(settings.ort_num_threads, cpu_limit())
+        self._prepared_dirs = settings.prepared_dirs
         self._execution = Execution(settings.ort_execution_provider, threads)
         self._pulse, self._gpu = pulse, gpu
         self._cuda = self._execution.provider != "cpu" and CUDA in usable_providers()
@@ -66,7 +68,8 @@ class OnnxLoading:
         Raises ModelError, InternalError, OutOfMemoryError.
         """
         started, memory = time.monotonic(), self._memory()
-        backend = OnnxBackend(Prepared.as_it_is(source), source.recipe, self._execution)
+        prepared = prepare(source, Target.of(source), self._prepared_dirs)
+        backend = OnnxBackend(prepared, source.recipe, self._execution)
         with self._pulse.building(_BUILD_SECONDS):
             try:
                 backend.load()
@@ -77,7 +80,9 @@ class OnnxLoading:
                 raise
         seconds = time.monotonic() - started
         held = max(source.bytes, self._memory()[backend.provider] - memory[backend.provider])
-        card = ModelCard.of(source, backend.provider, width, fallback=backend.fallback, memory_bytes=held)
+        card = ModelCard.of(
+            source, prepared, backend.provider, width, fallback=backend.fallback, memory_bytes=held
+        )
         _log_ready(wanted, source, card, seconds)
         return Loaded(backend, card, costs, seconds)
 
@@ -95,7 +100,8 @@ def _log_ready(wanted: Wanted, source: ModelSource, card: ModelCard, seconds: fl
         commit=source.commit,
         task=source.recipe.task,
         provider=card.provider,
-        precision=source.precision,
+        precision=card.precision,
+        prepared=card.prepared,
         pooling=list(source.recipe.pooling),
         max_tokens=source.recipe.max_tokens,
         fingerprint=source.fingerprint,

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from embedding_runtime.model.prepared import Prepared
 from embedding_runtime.model.recipe import Overrides, Recipe
 from embedding_runtime.model.source import ModelSource
 from embedding_runtime.model.wanted import Wanted
@@ -18,7 +19,8 @@ State = Literal["available", "loading", "ready", "exhausted", "load_failed"]
 class ModelCard:
     """A model that is loaded. `dimensions` is None for a reranker.
 
-    `fallback`: why it does not run on the provider that was asked for. `memory_bytes`: what it holds.
+    `fallback`: why it does not run on the provider that was asked for. `prepared`: whether a prepared graph
+    is run, and `unprepared`: why the repository's own is. `memory_bytes`: what it holds.
     """
 
     id: str
@@ -30,23 +32,34 @@ class ModelCard:
     provider: str
     dimensions: int | None
     fallback: str | None = None
+    prepared: bool = False
+    unprepared: str | None = None
     memory_bytes: int = 0
 
     @classmethod
     def of(
-        cls, source: ModelSource, provider: str, width: int, *, fallback: str | None, memory_bytes: int
+        cls,
+        source: ModelSource,
+        graph: Prepared,
+        provider: str,
+        width: int,
+        *,
+        fallback: str | None,
+        memory_bytes: int,
     ) -> Self:
-        """The card of a source that was loaded on `provider` and gives rows of `width`."""
+        """The card of a source whose `graph` was loaded on `provider` and gives rows of `width`."""
         return cls(
             id=source.id,
             commit=source.commit,
             folder=source.folder,
             recipe=source.recipe,
-            precision=source.precision,
+            precision=graph.precision,
             fingerprint=source.fingerprint,
             provider=provider,
             dimensions=width if source.recipe.task == "embed" else None,
             fallback=fallback,
+            prepared=not graph.plain,
+            unprepared=graph.note,
             memory_bytes=memory_bytes,
         )
 

@@ -27,6 +27,7 @@ def _card(name: str, task: Task) -> ModelCard:
         precision="fp32",
         fingerprint="f" * 64,
         provider="cpu",
+        unprepared="no room",
         dimensions=4 if task == "embed" else None,
     )
 

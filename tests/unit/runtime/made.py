@@ -145,6 +145,19 @@ def write_huge(folder: Path) -> Path:
     return folder
 
 
+def write_unsteady(folder: Path) -> Path:
+    """An embedding model that gives other token vectors every time."""
+    write_embedder(folder)
+    chain = [
+        helper.make_node("Gather", ["table", "input_ids"], ["known"]),
+        helper.make_node("RandomNormalLike", ["known"], ["noise"]),
+        helper.make_node("Add", ["known", "noise"], ["last_hidden_state"]),
+    ]
+    outputs = [_value("last_hidden_state", TensorProto.FLOAT, ["b", "s", WIDTH])]
+    _write_graph(folder / "onnx/model.onnx", chain, outputs, {"table": table()})
+    return folder
+
+
 def cache(home: Path, model: str, commit: str, folder: Path) -> None:
     """Lay `folder` out as the hub's cache under HF_HOME=`home`, as `main` of `model`: `commit`."""
     repository = home / "hub" / ("models--" + model.replace("/", "--"))

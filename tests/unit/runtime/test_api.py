@@ -214,6 +214,8 @@ def test_the_detail_of_models_tells_what_is_known() -> None:
         "provider": "cpu",
         "fallback": None,
         "precision": "fp32",
+        "prepared": False,
+        "unprepared": "no room",
         "memory_bytes": 7,
         "fingerprint": "f" * 64,
     }

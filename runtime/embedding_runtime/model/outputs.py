@@ -1,0 +1,33 @@
+"""What goes into a repository's own graph and what of its outputs is wanted. Pure."""
+
+from collections.abc import Mapping
+
+from embedding_runtime.errors import UnsupportedModelError
+from embedding_runtime.settings import Task
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+# Exporters' names, best first.
+_TOKENS = ("last_hidden_state", "token_embeddings")
+_ROWS = ("sentence_embedding", "logits")
+
+
+def choose_output(ranks: Mapping[str, int], task: Task) -> tuple[str, bool]:
+    """The output to take among those of these ranks, and whether it holds token vectors, still to be pooled.
+
+    Raises UnsupportedModelError where there is none.
+    """
+    tokens = [name for name, rank in ranks.items() if rank == 3]
+    rows = [name for name, rank in ranks.items() if rank == 2]
+    if task == "embed" and tokens:
+        return next((name for name in _TOKENS if name in tokens), tokens[0]), True
+    if rows:
+        return next((name for name in _ROWS if name in rows), rows[0]), False
+    raise UnsupportedModelError(f"the graph gives neither token vectors nor rows: {dict(ranks)}")
+
+
+def unknown_input(name: str, kind: str) -> UnsupportedModelError:
+    """The error for an input that nothing is known for."""
+    return UnsupportedModelError(
+        f"the graph wants an input {name} of type {kind}; only {', '.join(INPUTS)} can be fed"
+    )
