@@ -1,13 +1,17 @@
-"""The GPU's memory, as NVIDIA's management library tells it. Nothing here needs a GPU to be imported."""
+"""The GPU's name and memory, as NVIDIA's management library tells them.
+
+Nothing here needs a GPU to be imported.
+"""
 
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from embedding_runtime.telemetry import logger
 
 _log = logger("gpu")
+_T = TypeVar("_T")
 
 
 class Nvml(Protocol):
@@ -21,6 +25,9 @@ class Nvml(Protocol):
 
     def nvmlDeviceGetHandleByUUID(self, uuid: bytes) -> Any:  # noqa: N802
         """A GPU, or a part of one, by its identifier."""
+
+    def nvmlDeviceGetName(self, handle: Any) -> str:  # noqa: N802
+        """Its product name."""
 
     def nvmlDeviceGetMemoryInfo(self, handle: Any) -> Any:  # noqa: N802
         """`used` and `total`, in bytes."""
@@ -48,17 +55,22 @@ class Gpu:
 
     def memory(self) -> Memory | None:
         """The memory now, None where the library does not tell; it is asked no more after it failed once."""
+        return self._asked(_memory)
+
+    def name(self) -> str:
+        """Its product name, `unknown` where the library does not tell."""
+        return self._asked(lambda library, handle: library.nvmlDeviceGetName(handle)) or "unknown"
+
+    def _asked(self, question: Callable[[Nvml, Any], _T]) -> _T | None:
         if self._broken:
             return None
         try:
             if self._found is None:
                 self._found = self._find()
-            library, handle = self._found
-            info = library.nvmlDeviceGetMemoryInfo(handle)
-            return Memory(int(info.used), int(info.total))
+            return question(*self._found)
         except Exception as error:  # the library's own errors, and a library that cannot be loaded
             self._broken = True
-            _log.warning("the GPU's memory cannot be read", error=str(error))
+            _log.warning("the GPU cannot be asked", error=str(error))
             return None
 
     def _find(self) -> tuple[Nvml, Any]:
@@ -67,6 +79,11 @@ class Gpu:
         if self._visible and not self._visible.isdigit():
             return library, library.nvmlDeviceGetHandleByUUID(self._visible.encode())
         return library, library.nvmlDeviceGetHandleByIndex(int(self._visible or 0))
+
+
+def _memory(library: Nvml, handle: Any) -> Memory:
+    info = library.nvmlDeviceGetMemoryInfo(handle)
+    return Memory(int(info.used), int(info.total))
 
 
 def nvml() -> Nvml:

@@ -7,11 +7,14 @@ from embedding_runtime import metrics
 from embedding_runtime.engine.backend import Backend, Execution
 from embedding_runtime.engine.calibration import Calibration, calibrate
 from embedding_runtime.engine.gpu import Gpu
+from embedding_runtime.engine.kept import kept
+from embedding_runtime.engine.machine import identity
 from embedding_runtime.engine.onnx_backend import OnnxBackend, usable_providers
 from embedding_runtime.engine.providers import CUDA
 from embedding_runtime.engine.threads import cpu_limit, thread_count
 from embedding_runtime.model.obtain import Access, acquire
-from embedding_runtime.model.prepared import Target
+from embedding_runtime.model.prepared import Prepared, Target
+from embedding_runtime.model.recipe import Recipe
 from embedding_runtime.model.source import ModelSource
 from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.pulse import Pulse
@@ -74,7 +77,7 @@ class OnnxLoading:
             try:
                 backend.load()
                 width = backend.warm_up()
-                costs = calibrate(backend, source.recipe.max_tokens)
+                costs = self._costs(backend, prepared, source.recipe)
             except BaseException:
                 backend.close()
                 raise
@@ -85,6 +88,14 @@ class OnnxLoading:
         )
         _log_ready(wanted, source, card, seconds)
         return Loaded(backend, card, costs, seconds)
+
+    def _costs(self, backend: Backend, prepared: Prepared, recipe: Recipe) -> Calibration:
+        """What batches cost: as it was measured on this kind of machine, or measured now."""
+        device = identity(self._execution.threads)
+        if backend.provider == "cuda":
+            device += f"-{self._gpu.name()}"
+        key = f"{prepared.key}-{prepared.precision}-{backend.provider}-{device}"
+        return kept(self._prepared_dirs, key, lambda: calibrate(backend, recipe.max_tokens))
 
     def _memory(self) -> dict[str, int]:
         """Bytes in use, by provider."""

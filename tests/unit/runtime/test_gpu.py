@@ -31,6 +31,9 @@ class FakeNvml:
     def nvmlDeviceGetHandleByUUID(self, uuid: bytes) -> Any:  # noqa: N802
         return {b"GPU-two": _Info(20, 200)}[uuid]
 
+    def nvmlDeviceGetName(self, handle: Any) -> str:  # noqa: N802
+        return f"GPU of {handle.total}"
+
     def nvmlDeviceGetMemoryInfo(self, handle: Any) -> Any:  # noqa: N802
         self.asked += 1
         return handle
@@ -50,6 +53,7 @@ def test_the_first_gpu_that_cuda_sees_is_the_one(visible: str | None, expected: 
     nvml = FakeNvml()
     gpu = Gpu(lambda: nvml, visible)
     assert (gpu.memory(), gpu.memory()) == (expected, expected)
+    assert gpu.name() == f"GPU of {expected.total}"
     assert (nvml.initialised, nvml.asked) == (1, 2)
 
 
@@ -61,4 +65,5 @@ def test_a_library_that_does_not_answer_is_asked_once(failure: Exception | None,
     gpu = Gpu(lambda: nvml, visible)
     assert gpu.memory() is None
     assert gpu.memory() is None
+    assert gpu.name() == "unknown"
     assert nvml.initialised == 1
