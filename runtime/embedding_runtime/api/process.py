@@ -19,6 +19,7 @@ from fastapi import FastAPI
 
 from embedding_runtime.api.app import create_app, create_metrics_app
 from embedding_runtime.api.life import Life
+from embedding_runtime.api.protocol import HttpProtocol
 from embedding_runtime.service.inference import Inference
 from embedding_runtime.settings import ServeSettings
 from embedding_runtime.telemetry import configure, logger
@@ -64,6 +65,8 @@ def prepare(
 def _config(app: FastAPI, settings: ServeSettings, *, lifespan: bool) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=HttpProtocol,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -1,0 +1,83 @@
+"""The HTTP/1.1 protocol: uvicorn's over httptools, with three of httptools' holes mended.
+
+httptools holds a head of any size, takes one without a Host, and of a request that offers to upgrade it drops
+the body: Java's client offers HTTP/2 with every request.
+"""
+
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+# What h11, uvicorn's other parser, allows as well.
+_LARGEST_HEAD = 65_536
+_FRAMING = (b"content-length", b"transfer-encoding")
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """Refuses a head that is too large or has no Host, and ignores offers to upgrade."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._head_bytes = 0
+        self._reading_head = self._repeating_head = False
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came."""
+        self._unset_keepalive_if_required()
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+            return
+        self._head_bytes = self._head_bytes + len(data) if self._reading_head else 0
+        if self._head_bytes > _LARGEST_HEAD and not self.transport.is_closing():
+            self.send_400_response("The request's head is too large.")
+
+    def _feed(self, data: bytes) -> None:
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                # The parser takes what follows the head for another protocol's. It is this request's body.
+                data = data[upgrade.args[0] :]
+                self._continue_after_head()
+
+    def _continue_after_head(self) -> None:
+        """Put a parser in place that has read the head of the current request, without its upgrade."""
+        framing = [b"%s: %s\r\n" % (name, value) for name, value in self.headers if name in _FRAMING]
+        self.parser = httptools.HttpRequestParser(self)
+        self._repeating_head = True
+        self.parser.feed_data(b"".join([b"POST / HTTP/1.1\r\n", *framing, b"\r\n"]))
+        self._repeating_head = False
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        if not self._repeating_head:
+            self._reading_head = True
+            super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the address."""
+        if not self._repeating_head:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header."""
+        if not self._repeating_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """End a head."""
+        if self._repeating_head:
+            return
+        self._reading_head = False
+        if self.parser.get_http_version() == "1.1" and all(name != b"host" for name, _ in self.headers):
+            raise ValueError("HTTP/1.1 without a Host header (RFC 9112, section 3.2)")
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """End a request; where it offers to upgrade, its body comes yet."""
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
