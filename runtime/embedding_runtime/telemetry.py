@@ -30,43 +30,55 @@ _BLOCKED_SECONDS = 1.0
 _LOCK_ATTEMPTS, _LOCK_WAIT_SECONDS = 200, 0.005
 
 
+# What every line of this process says of it.
+_tags: dict[str, str] = {}
+
+
+def _tagged(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    event.update(_tags)
+    if (request := request_id.get()) is not None:
+        event["request_id"] = request
+    return event
+
+
+# The same lists always, since a logger keeps those that it met first: that saves a line a third of its time.
+_SHARED: list[structlog.typing.Processor] = [
+    _tagged,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.format_exc_info,
+]
+_PROCESSORS: list[structlog.typing.Processor] = [
+    structlog.stdlib.filter_by_level,
+    *_SHARED,
+    structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+]
+
+
 def configure(log_filter: LogFilter, log_format: str, *, process: str, descriptor: int = 2) -> None:
     """Send every log line of this process to the file `descriptor`, as JSON or as text, tagged with
     `process`.
     """
-
-    def tagged(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-        event["process"] = process
-        if (request := request_id.get()) is not None:
-            event["request_id"] = request
-        return event
-
-    shared: list[structlog.typing.Processor] = [
-        tagged,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
+    _tags["process"] = process
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer(serializer=_json)
         if log_format == "json"
         else structlog.dev.ConsoleRenderer(colors=False)
     )
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
+        processors=_PROCESSORS,
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,
+        cache_logger_on_first_use=True,
     )
+    # No line says where in the code, or in which thread, it was made (the logging HOWTO, "Optimization").
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = _LineHandler(descriptor)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=_SHARED,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from embedding_runtime.errors import CorruptModelError, InputTooLongError, QueryTooLongError
 from embedding_runtime.model.recipe import Recipe, read_recipe
@@ -27,6 +28,19 @@ def test_the_limit_is_the_recipes_and_nothing_is_padded(tmp_path: Path) -> None:
     assert tokens[0].ids.tolist() == [made.CLS, *made.ids("red cat"), made.SEP]
     assert tokens[0].type_ids is None
     assert len(tokens[1]) == 16
+
+
+def test_a_template_that_gives_single_texts_types_is_followed(tmp_path: Path) -> None:
+    recipe = read_recipe(made.write_embedder(tmp_path), "m")
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    special = [("[CLS]", made.CLS), ("[SEP]", made.SEP)]
+    tokenizer.post_processor = TemplateProcessing(single="$A:0 [SEP]:0 [CLS]:2", special_tokens=special)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    tokens, empty = Tokenization(tmp_path / "tokenizer.json", recipe).embed(["red cat", ""])
+    assert tokens.ids.tolist() == [*made.ids("red cat"), made.SEP, made.CLS]
+    assert tokens.type_ids is not None
+    assert empty.type_ids is not None
+    assert (tokens.type_ids.tolist(), empty.type_ids.tolist()) == ([0, 0, 0, 2], [0, 2])
 
 
 def test_an_empty_text_is_its_special_tokens(tmp_path: Path) -> None:
