@@ -82,7 +82,7 @@ FETCH_CONTAINER = "fetch"
 CLEAR_CONTAINER, COPY_CONTAINER = "clear", "copy"
 """The Job's init containers that bring files out of an image into the claim."""
 
-MODELS_VOLUME = "models"
+MODELS_VOLUME, PREPARED_VOLUME = "models", "prepared"
 
 METRICS_PORT = 9090
 """A port of the server's own for /metrics and /health, so that neither needs an API key."""

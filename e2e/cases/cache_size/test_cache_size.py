@@ -18,7 +18,7 @@ def test_the_claim_follows_from_the_files_and_the_status_says_how(kubectl: Kubec
     assert claim["spec"]["resources"]["requests"]["storage"] == "1Gi"
     found = (kubectl.get("em", "measured") or {})["status"]["cache"]
     assert found["size"] == "1Gi"
-    assert "MB and half as much again" in found["sizeReason"]
+    assert "MB times 2.5" in found["sizeReason"]
     kubectl.wait("the one Job that filled it", lambda: len(kubectl.list("jobs")) == 1)
 
 

@@ -16,9 +16,9 @@ from embedding_operator.fields import parse_quantity
 from embedding_operator.observed import Observed, annotation
 
 GIB = 1 << 30
-ROOM = Fraction(3, 2)
-"""Claim over files: what the file system keeps for itself (ext4: 1.6 % of inodes, 5 % for root) and what is
-prepared from the files, which is smaller than they are."""
+ROOM = Fraction(5, 2)
+"""Claim over files: the graph that is made of them, which is as large as they are, and what the file system
+keeps for itself (ext4: 1.6 % of inodes, 5 % for root)."""
 
 DEFAULT = "5Gi"
 """Where nobody says how large the files are."""
@@ -117,4 +117,8 @@ def _of_files(resolution: Resolution) -> Size:
         return Size(DEFAULT, "the default, since the hub does not say how large the files are", measured=True)
     count = max(1, -(-resolution.bytes * ROOM // GIB))
     megabytes = f"{resolution.bytes / 1e6:.1f} MB"
-    return Size(f"{count}Gi", f"the files' {megabytes} and half as much again, in whole Gi", measured=True)
+    return Size(
+        f"{count}Gi",
+        f"the files' {megabytes} times 2.5, for the graph that is made of them, in whole Gi",
+        measured=True,
+    )

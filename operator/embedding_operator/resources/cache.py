@@ -46,6 +46,11 @@ def _volume(em: EmbeddingModel) -> dict[str, Any]:
     return pod.claimed(claim, foreign=sources.is_foreign(em)) if claim else replica.scratch(em)
 
 
+def _is_kept(em: EmbeddingModel) -> bool:
+    """Returns whether what the Job writes is there for the pods that serve."""
+    return bool(naming.claim(em)) and not sources.is_foreign(em) and not em.source.is_mounted
+
+
 def job(
     em: EmbeddingModel,
     runtime: Runtime,
@@ -81,6 +86,8 @@ def job(
                 "MODEL_FILE": em.source.file,
                 "MODELS_CONFIG": options.PATH if em.source.options else None,
                 "HF_HOME": pod.MODELS,
+                # a volume that goes with the Job's pod, or is only read, is no place to leave a graph in
+                "PREPARED_CACHE_DIR": None if _is_kept(em) else "",
                 "TERMINATION_MESSAGE_PATH": pod.TERMINATION_LOG,
                 # what is not in a folder now will hardly be there a moment later
                 "PREFETCH_RETRY_SECONDS": str(PREFETCH_RETRY_SECONDS),

@@ -15,6 +15,10 @@ PORT = 8090
 GRACE_SECONDS = 10
 """What the kubelet allows beyond the server's own time for shutting down."""
 
+GIB = 1 << 30
+_UNKNOWN_BYTES = 5 * GIB
+"""How large a model is taken to be that nobody has told the size of."""
+
 API_KEY, API_KEY_FILE = "/etc/embedding-runtime/api-key", "keys"
 """The Secret's folder and the file in it; a folder, since a file mounted by itself is never renewed."""
 
@@ -65,6 +69,9 @@ def _pod(em: EmbeddingModel, facts: Facts, runtime: Runtime, selector: dict[str,
         scratch="2Gi",
         grace_seconds=em.server.shutdown_timeout + GRACE_SECONDS,
     )
+    pod.add_scratch(
+        spec, spec["containers"][0], name=naming.PREPARED_VOLUME, path=pod.PREPARED, size=_prepared(facts)
+    )
     if not facts.claim and not facts.image:
         fetching = pod.start_with(spec, replica.fetch(em, facts, runtime, spec["containers"][0]))
         hub.mount_certificates(em, spec, fetching)
@@ -90,6 +97,11 @@ def _pod(em: EmbeddingModel, facts: Facts, runtime: Runtime, selector: dict[str,
     if em.gpu and em.gpu.claims:
         spec["resourceClaims"] = [_claim(claim) for claim in em.gpu.claims]
     return spec
+
+
+def _prepared(facts: Facts) -> str:
+    """Returns the room for a graph made of the model: its claim may hold none, or be nobody's to write."""
+    return f"{1 + -(-(facts.bytes or _UNKNOWN_BYTES) // GIB)}Gi"
 
 
 def _models(em: EmbeddingModel, facts: Facts) -> dict[str, Any]:
@@ -135,6 +147,7 @@ def _env(em: EmbeddingModel, facts: Facts, runtime: Runtime) -> list[dict[str, A
             "EXPECTED_FINGERPRINT": facts.fingerprint,
             "HF_HOME": pod.MODELS,
             "HF_HUB_OFFLINE": "1",
+            "PREPARED_CACHE_DIR": pod.PREPARED,
             "ORT_EXECUTION_PROVIDER": em.provider,
             "API_HOST": "0.0.0.0",
             "API_PORT": PORT,

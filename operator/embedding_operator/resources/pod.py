@@ -11,6 +11,9 @@ UID = 65532
 MODELS = "/models"
 """Where the models' volume is mounted, which is HF_HOME."""
 
+PREPARED = "/prepared"
+"""Where a serving pod keeps what it makes of the model for itself."""
+
 TERMINATION_LOG = "/dev/termination-log"
 
 
@@ -55,6 +58,12 @@ def claimed(name: str, *, foreign: bool = False) -> dict[str, Any]:
         # not only the mount: a volume for writing would get its files' group changed to fsGroup
         source["readOnly"] = True
     return {"persistentVolumeClaim": source}
+
+
+def add_scratch(spec: dict[str, Any], container: dict[str, Any], *, name: str, path: str, size: str) -> None:
+    """Adds room of at most this size on the node's disk to a pod of pod_spec, for one container to write."""
+    spec["volumes"].append({"name": name, "emptyDir": {"sizeLimit": size}})
+    container["volumeMounts"].append({"name": name, "mountPath": path})
 
 
 def start_with(spec: dict[str, Any], container: dict[str, Any], at: str = MODELS) -> dict[str, Any]:

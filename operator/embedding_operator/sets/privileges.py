@@ -38,7 +38,8 @@ OWN_VARIABLES = (
     "OTEL_EXPORTER_OTLP_ENDPOINT", "DRAIN_DELAY_SECS", "SHUTDOWN_TIMEOUT_SECS", "API_KEY_FILE",
     "ORT_EXECUTION_PROVIDER", "DEFAULT_EMBEDDING_MODEL", "DEFAULT_RERANKING_MODEL", "MODEL_FILE",
     "HF_ENDPOINT", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "API_HOST", "API_PORT", "METRICS_PORT", "HF_HOME",
-    "HF_HUB_CACHE", "HF_HUB_OFFLINE", "EXPECTED_FINGERPRINT", "MODELS_CONFIG", "ALLOWED_MODELS", "TMPDIR",
+    "HF_HUB_CACHE", "PREPARED_CACHE_DIR", "HF_HUB_OFFLINE", "EXPECTED_FINGERPRINT", "MODELS_CONFIG",
+    "ALLOWED_MODELS", "TMPDIR",
 )  # fmt: skip
 """Variables of the serving container that the operator sets, or that a field of the spec is for."""
 
@@ -46,8 +47,8 @@ OWN_CONTAINERS = (
     naming.CONTAINER, naming.PREFETCH_CONTAINER, naming.FETCH_CONTAINER, naming.COPY_CONTAINER,
     naming.CLEAR_CONTAINER,
 )  # fmt: skip
-OWN_VOLUMES = ("models", "tmp", "api-key", "models-config", naming.CERTIFICATES_VOLUME)
-OWN_PATHS = ("/models", "/tmp", "/etc/embedding-runtime")  # noqa: S108 - paths in the container
+OWN_VOLUMES = ("models", "prepared", "tmp", "api-key", "models-config", naming.CERTIFICATES_VOLUME)
+OWN_PATHS = ("/models", "/prepared", "/tmp", "/etc/embedding-runtime")  # noqa: S108 - paths in the container
 OWN_PORTS, OWN_PORT_NAMES = (8090, naming.METRICS_PORT), ("http", "metrics")
 OWN_LABELS = (naming.MANAGED_BY_LABEL, naming.NAME_LABEL, naming.COMPONENT_LABEL, "pod-template-hash")
 

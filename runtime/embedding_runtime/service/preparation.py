@@ -28,7 +28,10 @@ def prepare(source: ModelSource, target: Target, folders: Sequence[Path]) -> Pre
     """The graph to run; made and kept in the first of the folders where none of them has it.
 
     Never an error: where none can be made or kept, it is the model's own, with the reason as its note.
+    Without folders it is the model's own as well, as it was asked for.
     """
+    if not folders:
+        return Prepared.as_it_is(source)
     name = key(source, target)
     found: Entry | str | None = find(folders, name)
     if found is None:

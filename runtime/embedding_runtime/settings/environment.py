@@ -17,8 +17,8 @@ from embedding_runtime.errors import SettingsError
 from embedding_runtime.settings import filters
 from embedding_runtime.settings.filters import LogFilter, parse_filter
 
-# Where an empty value says something: it means "no model", not "the default".
-_EMPTY_IS_A_VALUE = frozenset({"DEFAULT_EMBEDDING_MODEL", "DEFAULT_RERANKING_MODEL"})
+# Where an empty value says something: it means "none", not "the default".
+_EMPTY_IS_A_VALUE = frozenset({"DEFAULT_EMBEDDING_MODEL", "DEFAULT_RERANKING_MODEL", "PREPARED_CACHE_DIR"})
 
 # What no line may show.
 _SECRET = frozenset({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODEL_URL_TOKEN"})
@@ -92,11 +92,12 @@ class HubSettings(Environment):
     hf_hub_cache: Path | None = Field(
         None, alias="HF_HUB_CACHE", description="the models' folder itself, where it is not `$HF_HOME/hub`"
     )
-    prepared_dir: Path | None = Field(
+    # No Path: an empty one would be the current folder.
+    prepared_cache_dir: str | None = Field(
         None,
         alias="PREPARED_CACHE_DIR",
         description="where graphs that were made of the models' own go; what is not there is looked for in "
-        "`$HF_HOME/prepared`, which may be read-only; unset: there",
+        "`$HF_HOME/prepared`, which may be read-only; unset: there; empty: the models' own graphs are run",
     )
     hf_endpoint: Annotated[str, Field(pattern=r"^https?://.+")] = Field(
         "https://huggingface.co", alias="HF_ENDPOINT", description="address of the hub or of a mirror of it"
@@ -154,9 +155,12 @@ class HubSettings(Environment):
 
     @property
     def prepared_dirs(self) -> tuple[Path, ...]:
-        """Where prepared graphs may lie; into the first of them they are written."""
+        """Where prepared graphs may lie; into the first of them they are written. Empty: none are wanted."""
+        if self.prepared_cache_dir == "":
+            return ()
         beside = self.hf_home / "prepared"
-        return tuple(dict.fromkeys(path.expanduser() for path in (self.prepared_dir or beside, beside)))
+        own = Path(self.prepared_cache_dir) if self.prepared_cache_dir else beside
+        return tuple(dict.fromkeys(path.expanduser() for path in (own, beside)))
 
     @property
     def token(self) -> str | None:

@@ -182,7 +182,11 @@ OBJECTS: dict[str, Any] = {
     "claim-retained": cache.claim(samples.model("kept", cache={"retention": "Retain"}), FIVE),
     "claim-measured": cache.claim(
         samples.model("kept", cache={"size": None, "retention": "Retain"}),
-        Size("2Gi", "the files' 1000.0 MB and half as much again, in whole Gi", measured=True),
+        Size(
+            "3Gi",
+            "the files' 1000.0 MB times 2.5, for the graph that is made of them, in whole Gi",
+            measured=True,
+        ),
     ),
     "job": cache.job(CPU, samples.RUNTIME),
     "job-resolve": resolve.job(HUB, samples.RUNTIME, naming.sizing_job(HUB), "main"),

@@ -314,7 +314,7 @@ def test_each_commits_claim_is_measured_for_itself() -> None:
     world.settle()
     answer(world, FIRST)
     world.settle()
-    for commit, count, size in ((FIRST, 10**9, "2Gi"), (SECOND, 10**10, "14Gi")):
+    for commit, count, size in ((FIRST, 10**9, "3Gi"), (SECOND, 10**10, "24Gi")):
         (job,) = (job for job in fetching(world) if job["metadata"]["name"].endswith("-size"))
         assert env(job)["MODEL_REVISION"] == commit
         world.end_job(samples.resolved(commit=commit, bytes=count), well=True, job=job, suffix=f"size-{size}")

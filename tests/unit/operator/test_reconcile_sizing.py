@@ -40,11 +40,11 @@ def test_nothing_is_made_before_the_hub_has_said_how_large_the_model_is() -> Non
 
 def test_the_claim_is_as_large_as_the_files_need_and_the_status_says_why() -> None:
     world = measured()
-    assert storage(world) == "21Gi"
+    assert storage(world) == "35Gi"
     assert world.names("Job") == [naming.job(samples.model())]  # the question has done its work
     found = world.em["status"]["cache"]
     assert (found["size"], found["sizeReason"]) == (
-        "21Gi", "the files' 15000.0 MB and half as much again, in whole Gi"
+        "35Gi", "the files' 15000.0 MB times 2.5, for the graph that is made of them, in whole Gi"
     )  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def test_it_is_asked_once_and_the_size_stays() -> None:
     world.restart_operator()
     world.reconcile(fresh=True)
     assert world.cluster.writes() == []
-    assert world.em["status"]["cache"]["size"] == "21Gi"
+    assert world.em["status"]["cache"]["size"] == "35Gi"
 
 
 def test_a_size_that_is_written_later_counts() -> None:
@@ -175,4 +175,4 @@ def test_a_retained_claim_is_taken_as_it_is() -> None:
     world.cluster.put(body | {"metadata": {"name": "minilm", "uid": "another", "generation": 1}})
     world.settle()
     assert naming.sizing_job(samples.model()) not in world.names("Job")
-    assert (storage(world), world.em["status"]["cache"]["size"]) == ("21Gi", "21Gi")
+    assert (storage(world), world.em["status"]["cache"]["size"]) == ("35Gi", "35Gi")

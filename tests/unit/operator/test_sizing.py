@@ -38,10 +38,10 @@ def seen(size: str | None, children: dict[str, list[Any]] | None = None, **spec:
     ("count", "quantity", "words"),
     [
         (0, "1Gi", "the files' 0.0 MB"),
-        (90_900_000, "1Gi", "the files' 90.9 MB and half as much again, in whole Gi"),
-        (715_827_882, "1Gi", "715.8 MB"),  # two thirds of a GiB
-        (715_827_883, "2Gi", "715.8 MB"),
-        (15 * GB, "21Gi", "15000.0 MB"),
+        (90_900_000, "1Gi", "the files' 90.9 MB times 2.5, for the graph that is made of them, in whole Gi"),
+        (429_496_729, "1Gi", "429.5 MB"),  # two fifths of a GiB
+        (429_496_730, "2Gi", "429.5 MB"),
+        (15 * GB, "35Gi", "15000.0 MB"),
         (None, "5Gi", "the hub does not say"),
     ],
 )

@@ -69,6 +69,11 @@ def test_what_is_found_starts_no_process(tmp_path: Path, source: ModelSource) ->
         prepare(source, FP32, [tmp_path])
 
 
+@pytest.mark.usefixtures("no_process")
+def test_without_a_folder_the_models_own_graph_is_what_is_wanted(source: ModelSource) -> None:
+    assert prepare(source, FP32, []) == Prepared.as_it_is(source)
+
+
 def test_a_prepared_graph_beside_the_cache_is_only_read(tmp_path: Path, source: ModelSource) -> None:
     shared, own = tmp_path / "shared", tmp_path / "own"
     there = prepare(source, FP32, [shared])

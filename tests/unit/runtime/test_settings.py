@@ -163,6 +163,24 @@ def test_the_cache_lies_in_hf_home_unless_it_has_a_place_of_its_own(monkeypatch:
     assert ServeSettings.load().cache_dir == Path("/elsewhere")
 
 
+@pytest.mark.parametrize(
+    ("value", "folders"),
+    [
+        (None, ["/models/prepared"]),
+        ("/own", ["/own", "/models/prepared"]),
+        ("/models/prepared", ["/models/prepared"]),
+        ("", []),
+    ],
+)
+def test_prepared_graphs_lie_where_it_is_said_and_beside_the_cache(
+    value: str | None, folders: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", "/models")
+    if value is not None:
+        monkeypatch.setenv("PREPARED_CACHE_DIR", value)
+    assert ServeSettings.load().prepared_dirs == tuple(Path(folder) for folder in folders)
+
+
 def test_an_empty_value_means_none_for_a_model_and_unset_for_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEFAULT_RERANKING_MODEL", "")
     monkeypatch.setenv("METRICS_PORT", "")
