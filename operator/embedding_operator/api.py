@@ -80,13 +80,17 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Server:
-    """spec.server: None where the runtime, or the operator's setting for logs, decides. Delays in seconds."""
+    """spec.server: None where the runtime, or the operator's setting for logs, decides. Delays in seconds.
+
+    `max_queue_wait` in milliseconds.
+    """
 
     workers: int
     max_embedding_batch_size: int | None
     max_reranking_batch_size: int | None
     max_batch_tokens: int | None
     max_queue_tokens: int | None
+    max_queue_wait: int | None
     threads: int | None
     log_level: str | None
     log_format: str | None
@@ -260,6 +264,7 @@ def _server(server: Body) -> Server:
         max_reranking_batch_size=server.get("maxRerankingBatchSize"),
         max_batch_tokens=server.get("maxBatchTokens"),
         max_queue_tokens=server.get("maxQueueTokens"),
+        max_queue_wait=server.get("maxQueueWaitMilliseconds"),
         threads=server.get("numThreads"),
         log_level=server.get("logLevel"),
         log_format=server.get("logFormat"),

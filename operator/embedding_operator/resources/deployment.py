@@ -158,6 +158,7 @@ def _env(em: EmbeddingModel, facts: Facts, runtime: Runtime) -> list[dict[str, A
             "MAX_RERANKING_BATCH_SIZE": server.max_reranking_batch_size,
             "MAX_BATCH_TOKENS": server.max_batch_tokens,
             "MAX_QUEUE_TOKENS": server.max_queue_tokens,
+            "MAX_QUEUE_WAIT_MS": server.max_queue_wait,
             "ORT_NUM_THREADS": server.threads,
             "DRAIN_DELAY_SECS": server.drain_delay,
             "SHUTDOWN_TIMEOUT_SECS": server.shutdown_timeout,

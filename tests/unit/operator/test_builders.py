@@ -40,7 +40,8 @@ SERVER = samples.model(
     "tuned",
     server={
         "workers": 2, "maxEmbeddingBatchSize": 128, "maxRerankingBatchSize": 32, "maxBatchTokens": 16384,
-        "maxQueueTokens": 100000, "numThreads": 4, "logLevel": "debug", "logFormat": "text",
+        "maxQueueTokens": 100000, "maxQueueWaitMilliseconds": 5000,
+        "numThreads": 4, "logLevel": "debug", "logFormat": "text",
         "otlpEndpoint": "http://collector:4317", "drainDelaySeconds": 10, "shutdownTimeoutSeconds": 90,
         "apiKeySecretRef": {"name": "keys", "key": "clients"},
     },

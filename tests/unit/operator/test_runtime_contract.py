@@ -20,7 +20,8 @@ EM = samples.model(
     servedNames=["text-embedding-3-small"],
     server={
         "workers": 2, "maxEmbeddingBatchSize": 128, "maxRerankingBatchSize": 32, "maxBatchTokens": 16384,
-        "maxQueueTokens": 100000, "numThreads": 4, "logLevel": "debug", "logFormat": "text",
+        "maxQueueTokens": 100000, "maxQueueWaitMilliseconds": 5000,
+        "numThreads": 4, "logLevel": "debug", "logFormat": "text",
         "otlpEndpoint": "http://collector:4317", "drainDelaySeconds": 10, "shutdownTimeoutSeconds": 90,
     },
 )  # fmt: skip
