@@ -16,7 +16,8 @@ RuntimeFault                     code, permanent, retry_after
 │   ├── UnsupportedModelError    no ONNX file, a head or module that is not served
 │   ├── TaskMismatchError        asked for one task, the model does another
 │   ├── FingerprintMismatchError what was loaded is not what was expected
-│   └── ProviderUnavailableError the execution provider that was asked for is not usable
+│   ├── ProviderUnavailableError the execution provider that was asked for is not usable
+│   └── PrecisionUnavailableError the precision that was asked for cannot be computed in
 ├── HubError                     transient by nature
 │   ├── HubUnreachableError      no connection, a time-out, 5xx
 │   └── RateLimitedError         429
@@ -176,6 +177,12 @@ class ProviderUnavailableError(ModelError):
     """The execution provider that was asked for cannot be used here."""
 
     code = "ProviderUnavailable"
+
+
+class PrecisionUnavailableError(ModelError):
+    """The precision that was asked for is not one that the model's file or this machine allows."""
+
+    code = "PrecisionUnavailable"
 
 
 class HubError(RuntimeFault):

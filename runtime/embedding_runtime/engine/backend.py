@@ -41,10 +41,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Execution:
-    """How to run: the provider that was asked for (auto, cpu, cuda) and the number of CPU threads."""
+    """How to run: the provider that was asked for (auto, cpu, cuda), the number of CPU threads, the precision
+    to compute in (fp32, fp16, bf16, int8; None: the graph's own). `node`: what this machine is called.
+    """
 
     provider: str = "cpu"
     threads: int = 1
+    precision: str | None = None
+    node: str = "this machine"
 
 
 class Backend(Protocol):
@@ -53,6 +57,10 @@ class Backend(Protocol):
     @property
     def provider(self) -> str:
         """What it really runs on: cpu or cuda. Known after `load`."""
+
+    @property
+    def precision(self) -> str:
+        """What it computes in: fp32, fp16, bf16 or int8."""
 
     @property
     def fallback(self) -> str | None:

@@ -22,6 +22,7 @@ from embedding_runtime.errors import (
     ProviderUnavailableError,
     RuntimeFault,
 )
+from embedding_runtime.model.graph import read_facts
 from embedding_runtime.model.outputs import INPUTS, choose_output, unknown_input
 from embedding_runtime.model.prepared import LOGITS, VECTOR, Prepared
 from embedding_runtime.model.recipe import Recipe
@@ -50,11 +51,17 @@ class OnnxBackend:
         self._inputs: dict[str, type[np.generic]] = {}
         self._output = ""
         self._gives_tokens = False
+        self._alone = False
 
     @property
     def provider(self) -> str:
         """`cpu` or `cuda`, as the session says."""
         return "cuda" if self._provider == CUDA else "cpu"
+
+    @property
+    def precision(self) -> str:
+        """That of the graph."""
+        return self._prepared.precision
 
     @property
     def fallback(self) -> str | None:
@@ -70,6 +77,8 @@ class OnnxBackend:
             self._output, self._gives_tokens = choose_output(ranks, self._recipe.task)
         else:
             self._output = VECTOR if self._recipe.task == "embed" else LOGITS
+        # A text's row must not depend on its company: where it would, each text is computed alone.
+        self._alone = read_facts(self._prepared.path).scaled_by_batch
 
     def _create(self) -> ort.InferenceSession:
         wanted = self._execution.provider
@@ -133,6 +142,8 @@ class OnnxBackend:
         """See Backend."""
         if self._session is None:
             raise InternalError("the model is not loaded")
+        if self._alone and len(texts) > 1:
+            return np.concatenate([self.run([text]) for text in texts])
         batch = padded(texts, self._recipe)
         arrays = {name: getattr(batch, name) for name in self._inputs}
         feed = {name: arrays[name].astype(dtype, copy=False) for name, dtype in self._inputs.items()}

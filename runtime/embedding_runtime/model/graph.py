@@ -2,8 +2,9 @@
 tensors.
 
 A reader for the few protobuf fields that are needed (onnx.proto3: ModelProto.graph = 7,
-GraphProto.initializer = 5, TensorProto.dims = 1, .data_type = 2, .external_data = 13,
-StringStringEntryProto.key = 1, .value = 2), so that neither the onnx package nor a session is needed.
+GraphProto.node = 1, .initializer = 5, NodeProto.op_type = 4, TensorProto.dims = 1, .data_type = 2,
+.external_data = 13, StringStringEntryProto.key = 1, .value = 2), so that neither the onnx package nor a
+session is needed.
 """
 
 import math
@@ -18,17 +19,22 @@ from embedding_runtime.errors import CorruptModelError
 # TensorProto.DataType -> (class of precision, bytes of one element); others (shapes, constants) say nothing.
 _TYPES = {1: ("fp32", 4), 10: ("fp16", 2), 16: ("bf16", 2), 2: ("int8", 1), 3: ("int8", 1)}
 
+# What ONNX Runtime's dynamic quantisation makes of linear layers.
+_SCALES_BY_BATCH = frozenset({b"DynamicQuantizeLinear", b"DynamicQuantizeMatMul"})
+
 _Field = tuple[int, int | memoryview]
 
 
 @dataclass(frozen=True)
 class GraphFacts:
     """`precision`: fp32, fp16, bf16 or int8, whichever most weights have. `external`: file names beside the
-    graph.
+    graph. `scaled_by_batch`: one scale is taken for everything that is computed together, so that what a text
+    gives depends on its company.
     """
 
     precision: str
     external: tuple[str, ...]
+    scaled_by_batch: bool = False
 
 
 def read_facts(path: Path) -> GraphFacts:
@@ -47,6 +53,7 @@ def read_facts(path: Path) -> GraphFacts:
 def _facts(view: memoryview) -> GraphFacts:
     bytes_by_precision: Counter[str] = Counter()
     external: dict[str, None] = {}
+    scaled_by_batch = False
     for number, graph in _fields(view):
         if number != 7 or isinstance(graph, int):
             continue
@@ -56,9 +63,18 @@ def _facts(view: memoryview) -> GraphFacts:
                 precision, width = _TYPES.get(kind, ("", 0))
                 bytes_by_precision[precision] += elements * width
                 external.update(dict.fromkeys(locations))
+            elif inner == 1 and not isinstance(tensor, int):
+                scaled_by_batch |= _kind(tensor) in _SCALES_BY_BATCH
     del bytes_by_precision[""]
     ranked = bytes_by_precision.most_common(1)
-    return GraphFacts(ranked[0][0] if ranked else "fp32", tuple(external))
+    return GraphFacts(ranked[0][0] if ranked else "fp32", tuple(external), scaled_by_batch)
+
+
+def _kind(node: memoryview) -> bytes:
+    """What a node computes."""
+    return next(
+        (bytes(value) for number, value in _fields(node) if number == 4 and not isinstance(value, int)), b""
+    )
 
 
 def _tensor(view: memoryview) -> tuple[int, int, list[str]]:

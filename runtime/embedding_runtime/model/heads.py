@@ -19,23 +19,23 @@ _AXES_ARE_AN_INPUT = {"ReduceSum": 13, "ReduceMax": 18, "ReduceL2": 18}
 
 class Head:
     """Nodes and constants that are to be added to a graph whose operators are of version `opset` (11 or
-    later).
+    later); their names begin with `name`.
     """
 
-    def __init__(self, opset: int) -> None:
-        self._opset = opset
+    def __init__(self, opset: int, name: str = "head") -> None:
+        self._opset, self._name = opset, name
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
     def op(self, kind: str, *inputs: str, out: str = "", **attributes: Any) -> str:
         """Add a node with one output; the output's name."""
-        out = out or f"head/{kind}_{len(self.nodes)}"
+        out = out or f"{self._name}/{kind}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [out], f"node of {out}", **attributes))
         return out
 
     def constant(self, value: Any) -> str:
         """Add a constant; its name."""
-        name = f"head/constant_{len(self.constants)}"
+        name = f"{self._name}/constant_{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from embedding_runtime.model.precision import computed_in
 from embedding_runtime.model.source import ModelSource
+from embedding_runtime.settings import Precision
 
 # What a prepared graph calls its outputs: float32 [b, d]; [b], the vectors' lengths before they were made
 # unit vectors; [b, s, h]; and a cross-encoder's [b, 1].
@@ -13,14 +15,17 @@ VECTOR, NORM, TOKENS, LOGITS = "vector", "norm", "tokens", "logits"
 
 @dataclass(frozen=True)
 class Target:
-    """What to make of a model: its weights in this precision (fp32, fp16, bf16, int8)."""
+    """What to make of a model: its weights in this precision, which is theirs or int8."""
 
     precision: str
 
     @classmethod
-    def of(cls, source: ModelSource) -> Self:
-        """The precision that the repository's weights have."""
-        return cls(source.precision)
+    def of(cls, source: ModelSource, wanted: Precision = "auto") -> Self:
+        """What to make of a source that is to be computed so; bf16 is computed from the weights as they are.
+
+        Raises PrecisionUnavailableError where the weights do not allow it.
+        """
+        return cls("int8" if computed_in(wanted, source.precision) == "int8" else source.precision)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """From a repository's graph to the one that is run: int32 in, pooling and normalisation inside.
 
-The only module beside `heads` that imports the onnx package. It runs in a process of its own
+The only module beside `heads` and `int8` that imports the onnx package. It runs in a process of its own
 (`service/preparing.py`), so that what it takes of memory is given back, and so that a graph which breaks it
 breaks nothing else.
 """
@@ -15,6 +15,7 @@ from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
 from embedding_runtime.errors import UnsupportedModelError
 from embedding_runtime.model.heads import Head
+from embedding_runtime.model.int8 import quantise
 from embedding_runtime.model.outputs import INPUTS, choose_output, unknown_input
 from embedding_runtime.model.prepared import LOGITS, NORM, TOKENS, VECTOR
 from embedding_runtime.model.recipe import Recipe
@@ -28,12 +29,14 @@ _LEAST_BYTES, _PAGE = 1024, 4096
 _RESERVED = frozenset({*INPUTS, VECTOR, NORM, TOKENS, LOGITS})
 
 
-def rewrite(path: Path, recipe: Recipe, folder: Path) -> None:
-    """Write GRAPH and its WEIGHTS, made of the graph at `path`, into `folder`.
+def rewrite(path: Path, recipe: Recipe, folder: Path, *, int8: bool = False) -> None:
+    """Write GRAPH and its WEIGHTS, made of the graph at `path`, into `folder`; with 8-bit layers for `int8`.
 
-    Raises UnsupportedModelError for a graph that has no place for a head; OSError.
+    Raises UnsupportedModelError for a graph that has no place for a head or no such layers; OSError.
     """
     model = _load(path)
+    if int8:
+        quantise(model)
     opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
     if opset < _LEAST_OPSET:
         raise UnsupportedModelError(f"its operators are of version {opset}, before {_LEAST_OPSET}")

@@ -1,6 +1,6 @@
 """A model as it is asked for: where it comes from, and what of it is not as its repository says."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -15,7 +15,8 @@ class Wanted:
 
     `name`: the id without revision, which answers and metrics use. `revision`: of a hub repository. `task`:
     None for whichever the model does. `folder`: a local folder instead of a repository. `file` names the
-    ONNX file, else `precision` chooses it. `fingerprint`: the only one that is accepted.
+    ONNX file, else `precision` chooses it, which also says what is computed in. `fingerprint`: the only one
+    that is accepted.
     """
 
     name: str
@@ -31,6 +32,10 @@ class Wanted:
     def ref(self) -> ModelRef:
         """The repository and its revision."""
         return ModelRef(self.name, self.revision)
+
+    def computed_in(self, precision: Precision) -> Self:
+        """The same, in this precision where none is wanted."""
+        return replace(self, precision=precision) if self.precision == "auto" else self
 
     @classmethod
     def of(cls, entry: ModelEntry) -> Self:

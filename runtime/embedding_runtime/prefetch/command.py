@@ -76,8 +76,10 @@ def _wanted(names: Sequence[str], known: Configured) -> list[Wanted]:
 def _outcome(wanted: Wanted, settings: FetchSettings, display: Display) -> Outcome:
     progress = _progress(display, _label(wanted))
     try:
-        source = fetch(wanted, Access.of(settings), settings.retry_seconds, progress)
-        return Outcome(wanted, prove(source, settings.ort_num_threads, progress, settings.prepared_dirs))
+        served = wanted.computed_in(settings.model_precision)
+        source = fetch(served, Access.of(settings), settings.retry_seconds, progress)
+        threads = settings.ort_num_threads
+        return Outcome(wanted, prove(source, served.precision, threads, progress, settings.prepared_dirs))
     except RuntimeFault as error:
         return Outcome(wanted, error)
     except Exception as error:

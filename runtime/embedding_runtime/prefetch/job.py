@@ -36,6 +36,7 @@ _CLASSES = {
     "NotCached": "HubUnreachable",
     "CorruptModel": "UnsupportedModel",
     "ProviderUnavailable": "InternalError",
+    "PrecisionUnavailable": "UnsupportedModel",
     "InvalidSettings": "InternalError",
 }
 
@@ -50,9 +51,10 @@ def prefetch(settings: PrefetchSettings, *, unproven: bool = False) -> int:
         if settings.model_url is not None:
             wanted = unpacked(wanted, settings, progress)
         source = fetch(wanted, access, settings.retry_seconds, progress)
-        proven = (
-            None if unproven else prove(source, settings.ort_num_threads, progress, settings.prepared_dirs)
-        )
+        proven = None
+        if not unproven:
+            threads = settings.ort_num_threads
+            proven = prove(source, wanted.precision, threads, progress, settings.prepared_dirs)
         told = success(proven) if proven else _fetched(source)
         if settings.model_store is not None and wanted.folder is not None:
             told["folder"] = str(store(wanted.folder, settings.model_store, source.fingerprint))

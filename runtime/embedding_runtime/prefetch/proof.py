@@ -12,6 +12,7 @@ from embedding_runtime.model.source import ModelSource
 from embedding_runtime.prefetch.progress import Progress
 from embedding_runtime.service.preparation import prepare
 from embedding_runtime.service.tokenization import Tokenization
+from embedding_runtime.settings import Precision
 from embedding_runtime.telemetry import logger
 
 _log = logger("prefetch")
@@ -28,9 +29,14 @@ class Proven:
 
 
 def prove(
-    source: ModelSource, threads: int | None, progress: Progress, prepared_dirs: Sequence[Path]
+    source: ModelSource,
+    precision: Precision,
+    threads: int | None,
+    progress: Progress,
+    prepared_dirs: Sequence[Path],
 ) -> Proven:
-    """Prepare the model for those that serve it, load it and run a probe text through it, on the CPU.
+    """Prepare the model for those that serve it in this precision, load it and run a probe text through it,
+    on the CPU.
 
     Raises ModelError, InternalError when its output is not finite.
     """
@@ -43,7 +49,7 @@ def prove(
     embeds = source.recipe.task == "embed"
     tokens = tokenization.embed([_PROBE]) if embeds else tokenization.pairs(_QUERY, [_PROBE])
     execution = Execution("cpu", thread_count(threads, cpu_limit()))
-    prepared = prepare(source, Target.of(source), prepared_dirs)
+    prepared = prepare(source, Target.of(source, precision), prepared_dirs)
     backend = OnnxBackend(prepared, source.recipe, execution)
     backend.load()
     try:

@@ -7,12 +7,15 @@ from embedding_runtime.errors import UnsupportedModelError
 from embedding_runtime.settings import Precision
 
 # Where exporters put each precision, best first: transformers.js and optimum, then sentence-transformers,
-# whose quantised files differ by the CPU they are best on and run on every one.
+# whose quantised files differ by the CPU they are best on and run on every one. Those have one scale for all
+# texts of a batch, so that what is made of the exact file goes before them.
 _GRAPHS = {
     "auto": ("model.onnx",),
     "fp32": ("model.onnx",),
+    "bf16": ("model.onnx",),
     "fp16": ("model_fp16.onnx", "model_float16.onnx"),
     "int8": (
+        "model.onnx",
         "model_int8.onnx",
         "model_quantized.onnx",
         "model_uint8.onnx",

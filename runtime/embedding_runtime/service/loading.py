@@ -1,18 +1,21 @@
 """How a model gets from its name into a backend: find or fetch, read, load, warm up."""
 
+import platform
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from embedding_runtime import metrics
 from embedding_runtime.engine.backend import Backend, Execution
 from embedding_runtime.engine.calibration import Calibration, calibrate
+from embedding_runtime.engine.choice import make_backend
 from embedding_runtime.engine.gpu import Gpu
 from embedding_runtime.engine.kept import kept
 from embedding_runtime.engine.machine import identity
-from embedding_runtime.engine.onnx_backend import OnnxBackend, usable_providers
+from embedding_runtime.engine.onnx_backend import usable_providers
 from embedding_runtime.engine.providers import CUDA
 from embedding_runtime.engine.threads import cpu_limit, thread_count
 from embedding_runtime.model.obtain import Access, acquire
+from embedding_runtime.model.precision import computed_in
 from embedding_runtime.model.prepared import Prepared, Target
 from embedding_runtime.model.recipe import Recipe
 from embedding_runtime.model.source import ModelSource
@@ -48,7 +51,9 @@ class OnnxLoading:
         )
         threads = thread_count(settings.ort_num_threads, cpu_limit())
         self._prepared_dirs = settings.prepared_dirs
-        self._execution = Execution(settings.ort_execution_provider, threads)
+        node = settings.node_name or platform.node()
+        self._execution = Execution(settings.ort_execution_provider, threads, node=node)
+        self._precision = settings.model_precision
         self._pulse, self._gpu = pulse, gpu
         self._cuda = self._execution.provider != "cpu" and CUDA in usable_providers()
 
@@ -57,7 +62,7 @@ class OnnxLoading:
 
         Raises ModelError, CacheError; HubError is worth another try.
         """
-        source = acquire(wanted, self._access, lambda _had, _total: None)
+        source = acquire(wanted.computed_in(self._precision), self._access, lambda _had, _total: None)
         if source.recipe.assumed and source.recipe.task == "embed":
             _log.warning(
                 "no modules.json: mean pooling without normalisation, as sentence-transformers",
@@ -71,8 +76,10 @@ class OnnxLoading:
         Raises ModelError, InternalError, OutOfMemoryError.
         """
         started, memory = time.monotonic(), self._memory()
-        prepared = prepare(source, Target.of(source), self._prepared_dirs)
-        backend = OnnxBackend(prepared, source.recipe, self._execution)
+        precision = wanted.computed_in(self._precision).precision
+        prepared = prepare(source, Target.of(source, precision), self._prepared_dirs)
+        execution = replace(self._execution, precision=computed_in(precision, source.precision))
+        backend = make_backend(prepared, source.recipe, execution)
         with self._pulse.building(_BUILD_SECONDS):
             try:
                 backend.load()
@@ -83,9 +90,7 @@ class OnnxLoading:
                 raise
         seconds = time.monotonic() - started
         held = max(source.bytes, self._memory()[backend.provider] - memory[backend.provider])
-        card = ModelCard.of(
-            source, prepared, backend.provider, width, fallback=backend.fallback, memory_bytes=held
-        )
+        card = ModelCard.of(source, prepared, backend, width, memory_bytes=held)
         _log_ready(wanted, source, card, seconds)
         return Loaded(backend, card, costs, seconds)
 
@@ -94,7 +99,7 @@ class OnnxLoading:
         device = identity(self._execution.threads)
         if backend.provider == "cuda":
             device += f"-{self._gpu.name()}"
-        key = f"{prepared.key}-{prepared.precision}-{backend.provider}-{device}"
+        key = f"{prepared.key}-{backend.precision}-{backend.provider}-{device}"
         return kept(self._prepared_dirs, key, lambda: calibrate(backend, recipe.max_tokens))
 
     def _memory(self) -> dict[str, int]:

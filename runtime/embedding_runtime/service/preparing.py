@@ -71,7 +71,8 @@ def _make(source: ModelSource, target: Target, scratch: Path) -> str | None:
     Raises OSError, and RuntimeFault for what may go another time.
     """
     try:
-        rewrite(source.graph_path, source.recipe, scratch)
+        rounded = target.precision != source.precision
+        rewrite(source.graph_path, source.recipe, scratch, int8=rounded)
         return _fault(source, target, scratch / GRAPH)
     except RuntimeFault as error:
         if not error.permanent:
@@ -89,9 +90,12 @@ def _fault(source: ModelSource, target: Target, graph: Path) -> str | None:
     made = Prepared(graph, target.precision, plain=False, note=None, key="")
     rows, wanted = (_rows(each, source, texts) for each in (made, own))
     why = unlike(rows, wanted, source.recipe.task, target.precision)
-    if why is None and (missing := lost(fused_nodes(own.path), fused_nodes(graph))):
-        why = f"ONNX Runtime does not fuse in it what it fuses in the model's own: {missing}"
-    return why
+    if why is not None or target.precision != source.precision:  # of other layers other nodes are fused
+        return why
+    missing = lost(fused_nodes(own.path), fused_nodes(graph))
+    return (
+        f"ONNX Runtime does not fuse in it what it fuses in the model's own: {missing}" if missing else None
+    )
 
 
 def _probes(source: ModelSource) -> list[Tokens]:

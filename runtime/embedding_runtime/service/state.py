@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from embedding_runtime.engine.backend import Backend
 from embedding_runtime.model.prepared import Prepared
 from embedding_runtime.model.recipe import Overrides, Recipe
 from embedding_runtime.model.source import ModelSource
@@ -38,26 +39,19 @@ class ModelCard:
 
     @classmethod
     def of(
-        cls,
-        source: ModelSource,
-        graph: Prepared,
-        provider: str,
-        width: int,
-        *,
-        fallback: str | None,
-        memory_bytes: int,
+        cls, source: ModelSource, graph: Prepared, backend: Backend, width: int, *, memory_bytes: int
     ) -> Self:
-        """The card of a source whose `graph` was loaded on `provider` and gives rows of `width`."""
+        """The card of a source whose `graph` the backend has loaded and gives rows of `width` from."""
         return cls(
             id=source.id,
             commit=source.commit,
             folder=source.folder,
             recipe=source.recipe,
-            precision=graph.precision,
+            precision=backend.precision,
             fingerprint=source.fingerprint,
-            provider=provider,
+            provider=backend.provider,
             dimensions=width if source.recipe.task == "embed" else None,
-            fallback=fallback,
+            fallback=backend.fallback,
             prepared=not graph.plain,
             unprepared=graph.note,
             memory_bytes=memory_bytes,

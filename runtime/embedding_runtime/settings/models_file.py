@@ -19,7 +19,7 @@ from pydantic import (
 from embedding_runtime.errors import SettingsError
 
 Task = Literal["embed", "rerank"]
-Precision = Literal["auto", "fp32", "fp16", "int8"]
+Precision = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 Pooling = Literal["cls", "max", "mean", "mean_sqrt_len", "weightedmean", "lasttoken"]
 
 # The order in which sentence-transformers concatenates several poolings.
@@ -62,7 +62,8 @@ class ModelEntry(BaseModel):
     )
     precision: Precision = Field(
         "auto",
-        description="`fp32`, `fp16` or `int8` chooses the ONNX file by its usual names; `auto`: `model.onnx`",
+        description="`fp32`, `fp16`, `bf16` or `int8`: what it is computed in, before `MODEL_PRECISION`; for "
+        "`fp16` the repository's own fp16 file is taken where it has one",
     )
     max_length: Annotated[int | None, Field(ge=4, le=1_048_576)] = Field(
         None, description="tokens of one text, special tokens included; at most the model's positions"

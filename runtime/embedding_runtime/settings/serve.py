@@ -9,7 +9,13 @@ from pydantic import Field, model_validator
 
 from embedding_runtime.errors import SettingsError
 from embedding_runtime.settings.environment import HubSettings
-from embedding_runtime.settings.models_file import MODEL_FILE, MODEL_NAME, ModelEntry, read_models_file
+from embedding_runtime.settings.models_file import (
+    MODEL_FILE,
+    MODEL_NAME,
+    ModelEntry,
+    Precision,
+    read_models_file,
+)
 
 DEFAULT_EMBEDDING_MODEL = "BAAI/bge-small-en-v1.5"
 DEFAULT_RERANKING_MODEL = "BAAI/bge-reranker-base"
@@ -121,6 +127,17 @@ class ServeSettings(HubSettings):
         "auto",
         alias="ORT_EXECUTION_PROVIDER",
         description="`cuda` without a usable GPU runs on the CPU and is not ready; `auto`: what there is",
+    )
+    model_precision: Precision = Field(
+        "auto",
+        alias="MODEL_PRECISION",
+        description="what models are computed in; `auto`: as their files have it; `int8`: 8-bit weights, and "
+        "activations scaled by token; what this machine cannot do keeps the server from becoming ready",
+    )
+    node_name: str | None = Field(
+        None,
+        alias="NODE_NAME",
+        description="what messages call this machine; unset: its host name",
     )
     allow_cpu_fallback: bool = Field(
         False,

@@ -32,6 +32,7 @@ class FakeBackend:
     """Each row is the sum of the text's ids; runs only while `go` is set."""
 
     provider = "cpu"
+    precision = "fp32"
     fallback = None
 
     def __init__(self, failure: Exception | None = None) -> None:

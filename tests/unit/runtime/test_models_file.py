@@ -67,7 +67,10 @@ def test_a_folder_is_looked_for_beside_the_file(tmp_path: Path) -> None:
         ("models: [{id: a/b, pooling: []}]", "models.0: pooling is empty; allowed are cls, max"),
         ("models: [{id: a/b, normalize: 1}]", "models.0.normalize=1: a valid boolean"),
         ("models: [{id: a/b, file: ../x.onnx}]", "models.0.file='../x.onnx': string should match"),
-        ("models: [{id: a/b, precision: fp8}]", "models.0.precision='fp8': 'auto', 'fp32', 'fp16' or 'int8'"),
+        (
+            "models: [{id: a/b, precision: fp8}]",
+            "models.0.precision='fp8': 'auto', 'fp32', 'fp16', 'bf16' or 'int8'",
+        ),
         ("models: [{id: a/b, file: x.onnx, precision: int8}]", "models.0: file and precision both choose"),
         ("models: [{id: a/b@v1, revision: v2}]", "models.0: revision goes with"),
         ("models: [{path: x, revision: v2}]", "models.0: revision goes with"),

@@ -83,7 +83,8 @@ def test_a_repository_without_the_graph_is_refused_with_what_it_holds(
         (["onnx/model.onnx", "onnx/model_fp16.onnx"], "fp16", "onnx/model_fp16.onnx"),
         (["onnx/model.onnx", "onnx/model_fp16.onnx"], "fp32", "onnx/model.onnx"),
         (["onnx/model_quantized.onnx", "onnx/model_int8.onnx"], "int8", "onnx/model_int8.onnx"),
-        (["onnx/model_quantized.onnx", "model.onnx"], "int8", "onnx/model_quantized.onnx"),
+        (["onnx/model_quantized.onnx", "model.onnx"], "int8", "model.onnx"),
+        (["onnx/model.onnx", "onnx/model_int8.onnx"], "bf16", "onnx/model.onnx"),
         (["model_quantized.onnx"], "int8", "model_quantized.onnx"),
         (
             ["onnx/model_qint8_avx512.onnx", "onnx/model_quint8_avx2.onnx"],
