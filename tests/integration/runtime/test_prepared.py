@@ -1,5 +1,6 @@
 """Prepared graphs through the real server: made at the first start, found at the next."""
 
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -84,6 +85,21 @@ def test_a_damaged_graph_is_made_again(home: Path, tmp_path: Path) -> None:
     assert detail["prepared"] is True
     assert len(preparing) == 1
     assert graph.read_bytes() == whole
+
+
+def test_one_that_does_not_load_gives_way_to_the_models_own(home: Path, tmp_path: Path) -> None:
+    """As another version of ONNX Runtime may refuse what the one that checked it took."""
+    _serve(home, tmp_path / "log")
+    (graph,) = home.glob("prepared/*/graph.onnx")
+    graph.write_bytes(b"nonsense")
+    manifest = graph.with_name("prepared.json")
+    said = json.loads(manifest.read_text())
+    said["files"]["graph.onnx"] = hashlib.sha256(b"nonsense").hexdigest()
+    manifest.write_text(json.dumps(said))
+    detail, preparing, metrics = _serve(home, tmp_path / "log")
+    assert (detail["prepared"], preparing) == (False, [])
+    assert "cannot load graph.onnx" in str(detail["unprepared"])
+    assert f'model_preparation_fallbacks_total{{model="{EMBEDDER}"}} 1.0' in metrics
 
 
 def test_a_real_model_starts_quickly_from_the_second_time_on(real_models: Path, tmp_path: Path) -> None:
