@@ -28,7 +28,7 @@ POINTS = {"1x1": (1, 1, 160), "8x1": (8, 1, 480), "16x8": (16, 8, 640), "4x32": 
 """Clients x texts in a request, and how many texts in all: the same for every server and the raw engine."""
 
 BULK_CLIENTS, BULK_TEXTS, BULK_REQUESTS = 2, 256, 5
-SINGLES_PER_SECOND, HEALTH_SECONDS = 5.0, 0.05
+SINGLES, SINGLES_PER_SECOND, HEALTH_SECONDS = 200, 5.0, 0.05
 MIXED_SECONDS, ALONE_SECONDS = 12.0, 8.0
 IDLE_SECONDS = 5.0
 TEXT_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -134,7 +134,7 @@ def mixed(bench: Bench) -> Result:
     for repeat in bench.rounds(bench.repeats):
         for server in bench.turned(repeat):
             bulk = split(many, BULK_TEXTS, server.request)
-            one = split(bench.texts.texts[:200], 1, server.request)
+            one = split(bench.texts.texts[:SINGLES], 1, server.request)
             health = Open([get(server.peer.live)], every(HEALTH_SECONDS))
             here = found[server.peer.name]
             here["idle"] += drive(server.address, Open(one, arrivals(repeat), MIXED_SECONDS))

@@ -31,7 +31,7 @@ COSTS = Calibration(
 class FakeBackend:
     """Each row is the sum of the text's ids; runs only while `go` is set."""
 
-    provider = "cpu"
+    provider: str = "cpu"
     precision = "fp32"
     fallback = None
 

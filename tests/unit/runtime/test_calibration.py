@@ -19,9 +19,9 @@ Cost = Callable[[int, int], float]
 class Machine(FakeBackend):
     """Batches that take what `cost` says, in milliseconds, on a clock of its own."""
 
-    def __init__(self, cost: Cost, room: float = math.inf) -> None:
+    def __init__(self, cost: Cost, room: float = math.inf, provider: str = "cpu") -> None:
         super().__init__()
-        self.cost, self.room, self.now = cost, room, 0.0
+        self.cost, self.room, self.now, self.provider = cost, room, 0.0, provider
 
     def run(self, texts: Sequence[Tokens]) -> Float32:
         count, length = len(texts), max(map(len, texts))
@@ -51,15 +51,25 @@ def test_what_was_measured_is_told_and_what_lies_between_is_near() -> None:
         assert found.milliseconds(texts, length) == pytest.approx(_cpu(texts, length), rel=0.05)
 
 
-@pytest.mark.parametrize(("cost", "least", "most"), [(_cpu, 256, 1024), (_gpu, 2048, 4096)])
-def test_the_best_batch_is_the_smallest_that_is_about_the_fastest(cost: Cost, least: int, most: int) -> None:
-    assert least <= Machine(cost).measured(512).best_tokens <= most
+@pytest.mark.parametrize(
+    ("cost", "provider", "least", "most"), [(_cpu, "cpu", 256, 1024), (_gpu, "cuda", 2048, 4096)]
+)
+def test_the_best_batch_is_the_smallest_that_is_about_the_fastest(
+    cost: Cost, provider: str, least: int, most: int
+) -> None:
+    assert least <= Machine(cost, provider=provider).measured(512).best_tokens <= most
+
+
+def test_on_a_cpu_no_batch_takes_more_memory_than_is_counted_on() -> None:
+    machine = Machine(lambda texts, length: 1 + 0.0001 * texts * length)
+    assert machine.measured(256).best_tokens == 2048
+    assert max(max(batch) * len(batch) for batch in machine.batches) == 2048
 
 
 def test_measuring_ends_when_larger_batches_are_no_faster() -> None:
-    machine = Machine(_cpu)
+    machine = Machine(lambda texts, length: 0.5 + 0.1 * texts * length)
     machine.measured(256)
-    assert max(max(batch) * len(batch) for batch in machine.batches) <= 4096
+    assert max(max(batch) * len(batch) for batch in machine.batches) <= 1024
 
 
 @pytest.mark.parametrize("slowness", [1, 10, 100])
@@ -78,7 +88,7 @@ def test_a_peak_that_was_not_reached_in_time_is_taken_for_the_usual_one() -> Non
 
 
 def test_a_device_without_room_for_more_ends_the_measuring() -> None:
-    found = Machine(_gpu, room=1000).measured(512)
+    found = Machine(_gpu, room=1000, provider="cuda").measured(512)
     assert found.best_tokens <= 1000
 
 

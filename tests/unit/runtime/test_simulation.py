@@ -48,8 +48,8 @@ def test_less_than_a_twentieth_of_what_runs_is_padding(outcomes: dict[str, Outco
 def test_small_requests_of_many_clients_make_good_batches() -> None:
     lengths = [length for arrival in TRACE for length in arrival.lengths]
     requests = [
-        Arrival(tuple(lengths[8 * number : 8 * number + 8]), "interactive", client=number % 16)
-        for number in range(1000)
+        Arrival(tuple(lengths[at : at + 8]), "interactive", client=at // 8 % 16)
+        for at in range(0, len(lengths), 8)
     ]
     costs = MACHINES["two idle cores"]
     found = Simulation(costs, requests).run(SECONDS)
