@@ -165,3 +165,35 @@ def test_a_client_that_leaves_makes_room(tmp_path: Path) -> None:
         wait_for(lambda: failed in server.client.get("/metrics").text, "the request to be given up", 5)
         # 400 texts take the better part of a minute; a single one waits for the batch that runs.
         assert server.client.post("/embed", json={"input": "cat"}, timeout=20.0).status_code == 200
+
+
+def test_a_query_is_answered_while_bulk_waits_and_refuses_more_of_its_kind(tmp_path: Path) -> None:
+    made.cache(tmp_path, EMBEDDER, COMMIT, made.write_slow_to_run(tmp_path / "slow", 200))
+    variables = environment(tmp_path, DEFAULT_EMBEDDING_MODEL=EMBEDDER, MAX_QUEUE_WAIT_MS="1")
+    with serving(variables, tmp_path / "log") as server:
+        server.wait_until("ready")
+        bulk: list[httpx.Response] = []
+        ingest = threading.Thread(
+            target=lambda: bulk.append(server.client.post("/embed", json={"input": ["cat " * 100] * 100}))
+        )
+        ingest.start()
+        wait_for(lambda: _waiting(server, "bulk") > 0, "the bulk to wait", 20)
+        refused = server.client.post("/embed", json={"input": "cat"}, headers={"X-Priority": "bulk"})
+        query = _embed(server, "cat")
+        assert _waiting(server, "bulk") > 0, "the query was answered after the bulk"
+        ingest.join()
+        text = server.client.get("/metrics").text
+    assert refused.status_code == 429
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert query.status_code == 200
+    assert [answer.status_code for answer in bulk] == [200]
+    for priority in ("interactive", "bulk"):
+        count = f'inference_queue_wait_seconds_count{{model="{EMBEDDER}",priority="{priority}"}} 1.0'
+        assert f"\n{count}" in text
+
+
+def _waiting(server: Server, priority: str) -> float:
+    """The tokens of a class that wait in the engine."""
+    name = f'inference_queue_tokens{{priority="{priority}"}} '
+    lines = server.client.get("/metrics").text.splitlines()
+    return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
