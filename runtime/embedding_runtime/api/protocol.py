@@ -7,7 +7,10 @@ the body: Java's client offers HTTP/2 with every request.
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from embedding_runtime.api.errors import error_response
+from embedding_runtime.errors import MalformedRequestError, RequestError, RequestTooLargeError
 
 # What h11, uvicorn's other parser, allows as well.
 _LARGEST_HEAD = 65_536
@@ -27,12 +30,19 @@ class HttpProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         try:
             self._feed(data)
-        except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+        except httptools.HttpParserError as error:
+            self._refuse(_mistake(error))
             return
         self._head_bytes = self._head_bytes + len(data) if self._reading_head else 0
         if self._head_bytes > _LARGEST_HEAD and not self.transport.is_closing():
-            self.send_400_response("The request's head is too large.")
+            self._refuse(MalformedRequestError(f"the request's head is larger than {_LARGEST_HEAD} bytes"))
+
+    def _refuse(self, error: RequestError) -> None:
+        """Answer what is no request, in the shape of every other error, and end the connection."""
+        answer = error_response(error)
+        headers = [b"%s: %s\r\n" % header for header in (*answer.raw_headers, (b"connection", b"close"))]
+        self.transport.write(b"".join([STATUS_LINE[answer.status_code], *headers, b"\r\n", answer.body]))
+        self.transport.close()
 
     def _feed(self, data: bytes) -> None:
         while True:
@@ -74,10 +84,20 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._reading_head = False
         if self.parser.get_http_version() == "1.1" and all(name != b"host" for name, _ in self.headers):
-            raise ValueError("HTTP/1.1 without a Host header (RFC 9112, section 3.2)")
+            raise MalformedRequestError("HTTP/1.1 without a Host header", param="Host")
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """End a request; where it offers to upgrade, its body comes yet."""
         if not self.parser.should_upgrade():
             super().on_message_complete()
+
+
+def _mistake(error: httptools.HttpParserError) -> RequestError:
+    """What the parser found, as one of our own."""
+    raised = error.__context__
+    if isinstance(raised, RequestError):
+        return raised
+    if "Content-Length overflow" in str(error):
+        return RequestTooLargeError("the body is larger than any number that a server counts with")
+    return MalformedRequestError(f"the request is not HTTP/1.1: {error}")

@@ -1,5 +1,6 @@
 """Requests as bytes on a connection: heads that HTTP libraries of other languages send, and hostile ones."""
 
+import json
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -100,4 +101,14 @@ def test_a_head_of_many_kilobytes_is_taken(server: Server) -> None:
 def test_what_two_servers_could_read_differently_is_refused(server: Server, request_bytes: bytes) -> None:
     with _connection(server) as connection:
         connection.sendall(request_bytes)
-        assert connection.recv(100).split()[1] == b"400"
+        ((status, body),) = _answers(connection, 1)
+        assert status == 400
+        assert json.loads(body)["error"]["code"] == "MalformedRequest"
+
+
+def test_a_request_without_host_is_told_so(server: Server) -> None:
+    with _connection(server) as connection:
+        connection.sendall(b"GET /health/live HTTP/1.1\r\n\r\n")
+        ((status, body),) = _answers(connection, 1)
+        assert (status, json.loads(body)["error"]["param"]) == (400, "Host")
+        assert connection.recv(10) == b""
