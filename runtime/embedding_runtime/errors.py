@@ -32,6 +32,7 @@ RuntimeFault                     code, permanent, retry_after
 │   ├── WrongTaskError           an embedding asked of a reranker, or the reverse
 │   ├── AuthenticationError      no API key, or one that is not known
 │   ├── TooManyInputsError       more inputs than one request may hold
+│   ├── UnsupportedEncodingError a body that is compressed in a way that is not read
 │   ├── RequestTooLargeError     more bytes or tokens than one request may hold
 │   ├── InputTooLongError        an input over the model's limit that must not be cut
 │   └── QueryTooLongError        a query that leaves no room for a document
@@ -269,6 +270,12 @@ class TooManyInputsError(RequestError):
     """More inputs than one request may hold."""
 
     code = "TooManyInputs"
+
+
+class UnsupportedEncodingError(RequestError):
+    """The body is compressed in a way that this server does not read."""
+
+    code = "UnsupportedEncoding"
 
 
 class RequestTooLargeError(RequestError):

@@ -3,6 +3,7 @@
 The page and all that it loads come from this server: nothing is fetched from anywhere else.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from embedding_runtime import errors
 from embedding_runtime.api.answers import ErrorAnswer
 from embedding_runtime.api.errors import described
 from embedding_runtime.api.priority import HEADER
+from embedding_runtime.api.vectors import JSON, Form
 from embedding_runtime.errors import RuntimeFault
 from embedding_runtime.service.policy.backlog import MOST_INTERACTIVE_TEXTS, PRIORITIES
 
@@ -40,6 +42,11 @@ _EXAMPLES: dict[str, list[RuntimeFault]] = {
     "Too many inputs, too many bytes, an input or a query that is too long": [
         errors.TooManyInputsError("input has 5000 entries; one request may hold 2048", param="input"),
         errors.InputTooLongError("input.3 has 700 tokens; the model takes 512", param="input.3"),
+    ],
+    "Compressed in a way that is not read": [
+        errors.UnsupportedEncodingError(
+            "the Content-Encoding is br; allowed is one of zstd, gzip", param="Content-Encoding"
+        )
     ],
     "A field is missing or of the wrong type": [
         errors.InvalidRequestError("input: Field required", param="input")
@@ -89,8 +96,15 @@ def success_headers(*names: str) -> dict[str, Any]:
     return {name: {"description": _ANSWER_HEADERS[name], "schema": {"type": "string"}} for name in names}
 
 
+def binary_content(forms: Iterable[Form]) -> dict[str, Any]:
+    """The forms of an answer that are no JSON, as a response's `content`."""
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    return {form.media_type: binary for form in forms if form.media_type != JSON.media_type}
+
+
 _ANSWER_HEADERS = {
     "X-Request-Id": "The request's id.",
+    "X-Model": "The id of the model that answered.",
     "X-Model-Fingerprint": "Identifies the embedding space; never mix vectors with different ones.",
     "Server-Timing": "Milliseconds by stage.",
 }

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from embedding_runtime import errors
 from embedding_runtime.api.bodies import mistake
+from embedding_runtime.api.codings import OFFERED
 from embedding_runtime.api.exchange import exchange_of
 from embedding_runtime.api.responses import json_response
 from embedding_runtime.errors import RuntimeFault
@@ -34,6 +35,7 @@ _TABLE: list[tuple[type[RuntimeFault], int, str]] = [
     (errors.RequestTooLargeError, 413, "invalid_request_error"),
     (errors.InputTooLongError, 413, "invalid_request_error"),
     (errors.QueryTooLongError, 413, "invalid_request_error"),
+    (errors.UnsupportedEncodingError, 415, "invalid_request_error"),
     (errors.InvalidRequestError, 422, "invalid_request_error"),
     (errors.OverloadedError, 429, "overloaded_error"),
     (errors.ClientLeftError, 499, "client_closed_request"),
@@ -66,6 +68,8 @@ def error_response(error: RuntimeFault) -> Response:
         headers["x-should-retry"] = "false"
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
+    elif status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
+        headers["Accept-Encoding"] = ", ".join(coding.decode() for coding in OFFERED)
     return json_response(body, status=status, headers=headers)
 
 

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from embedding_runtime.api.bodies import parse, read_body
+from embedding_runtime.api.codings import decoded
 from embedding_runtime.api.exchange import exchange_of
 from embedding_runtime.api.waiting import allowed_seconds, deadline, while_connected
 from embedding_runtime.settings import ServeSettings
@@ -35,7 +36,8 @@ def _answering(endpoint: Endpoint, schema: type[BaseModel]) -> ASGIApp:
         settings: ServeSettings = scope["app"].state.settings
         headers = exchange_of(scope).headers
         async with deadline(allowed_seconds(headers, settings.request_timeout_secs)):
-            body = parse(schema, await read_body(receive, headers, settings.max_request_bytes), headers)
+            sent = await read_body(receive, headers, settings.max_request_bytes)
+            body = parse(schema, await decoded(sent, headers, settings.max_request_bytes), headers)
             async with while_connected(receive):
                 response = await endpoint(body, Request(scope))
         await response(scope, receive, send)

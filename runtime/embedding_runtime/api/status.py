@@ -4,13 +4,15 @@ import asyncio
 import os
 from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from embedding_runtime import metrics
 from embedding_runtime.api.answers import Alive, ErrorAnswer, ModelsAnswer, NotReady, Ready
+from embedding_runtime.api.exchange import exchange_of
 from embedding_runtime.api.life import Life
-from embedding_runtime.api.responses import json_response
+from embedding_runtime.api.responses import encoded_response, json_response
 from embedding_runtime.service.answers import Listed
 from embedding_runtime.service.inference import Inference
 from embedding_runtime.service.state import ModelCard
@@ -44,7 +46,9 @@ async def models(
         arrays[model.task] += [model.name, *model.served_names]
     if detail:
         content["models"] = [_detailed(model) for model in listed]
-    return json_response(content)
+    return await encoded_response(
+        lambda: orjson.dumps(content), size=0, media_type="application/json", accepted=_accepted(request)
+    )
 
 
 @health.get("/health/live", response_model=Alive, summary="Whether the server's processes answer")
@@ -96,16 +100,22 @@ def _readiness(request: Request) -> Response:
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-async def scrape() -> Response:
+async def scrape(request: Request) -> Response:
     """Metrics of all processes, in the Prometheus text format."""
     directory = os.environ[metrics.DIRECTORY_VARIABLE]
     text = await asyncio.to_thread(metrics.scrape, directory)
-    return Response(text, media_type=metrics.CONTENT_TYPE)
+    return await encoded_response(
+        lambda: text, size=len(text), media_type=metrics.CONTENT_TYPE, accepted=_accepted(request)
+    )
 
 
 def _inference(request: Request) -> Inference:
     inference: Inference = request.app.state.inference
     return inference
+
+
+def _accepted(request: Request) -> bytes:
+    return exchange_of(request.scope).headers.get(b"accept-encoding", b"")
 
 
 def _described(card: ModelCard) -> dict[str, Any]:

@@ -21,7 +21,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """`rows` float32 [n, dimensions] in the order of the texts; `tokens` that went through the model."""
+    """`rows` float32 [n, dimensions] in the order of the texts, C-contiguous and little-endian; `tokens` that
+    went through the model.
+    """
 
     card: ModelCard
     rows: Float32

@@ -39,7 +39,7 @@ def test_every_status_of_an_inference_endpoint_has_its_schema_and_examples(
     document: dict[str, Any], path: str
 ) -> None:
     responses = document["paths"][path]["post"]["responses"]
-    assert set(responses) == {"200", "400", "401", "404", "413", "422", "429", "503", "504"}
+    assert set(responses) == {"200", "400", "401", "404", "413", "415", "422", "429", "503", "504"}
     for status, response in responses.items():
         content = response["content"]["application/json"]
         validator = validator_for(_resolved(document, content["schema"]))
