@@ -124,7 +124,9 @@ def cpu_seconds(root: int) -> dict[str, float]:
 
 
 @contextmanager
-def served(folder: Path, task: str, workers: int) -> Iterator[tuple[int, httpx.Client]]:
+def served(
+    folder: Path, task: str, workers: int, log_level: str = "error"
+) -> Iterator[tuple[int, httpx.Client]]:
     """Serve a folder like a pod does; the supervisor's process id and a client."""
     with socket.socket() as free, socket.socket() as other:
         free.bind(("127.0.0.1", 0))
@@ -145,7 +147,7 @@ def served(folder: Path, task: str, workers: int) -> Iterator[tuple[int, httpx.C
             "API_PORT": str(port),
             "METRICS_PORT": str(metrics),
             "API_WORKERS": str(workers),
-            "LOG_LEVEL": "error",
+            "LOG_LEVEL": log_level,
             "REQUEST_TIMEOUT_SECS": "600",
         }
         process = subprocess.Popen([*RUNTIME, "serve"], env=environment)
