@@ -142,6 +142,16 @@ class Kubectl:
         return self.wait(f"{name}: {kind}={status} {reason}", probe, seconds)
 
 
+def prepared(kubectl: Kubectl, name: str) -> tuple[bool, list[str]]:
+    """Return whether a resource's pods run a prepared graph, and the graphs that they made for themselves."""
+    (loaded,) = kubectl.answer(f"http://{name}/models?detail=true").body["models"]
+    serving = "app.kubernetes.io/component=serving"
+    pods = kubectl.list("pods", f"inference.semantic-explorer.io/model={name},{serving}")
+    find = ("find", "/prepared", "-name", "graph.onnx")
+    own = [kubectl("exec", pod["metadata"]["name"], "--", *find).split() for pod in pods]
+    return loaded["prepared"], [path for paths in own for path in paths]
+
+
 def model(name: str, id: str, **spec: Any) -> Object:
     """Return an EmbeddingModel; further fields of its spec as keywords.
 

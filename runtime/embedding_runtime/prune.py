@@ -4,6 +4,7 @@ Only model repositories are looked at: data sets and spaces of other users of th
 """
 
 import errno
+import itertools
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
@@ -11,19 +12,23 @@ from pathlib import Path
 
 from huggingface_hub import HFCacheInfo, scan_cache_dir
 
+from embedding_runtime.model.shelf import entries
 from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.registry.cache import find_commit
 from embedding_runtime.registry.locks import is_held, lock_of, tried
+from embedding_runtime.registry.reference import ModelRef
 from embedding_runtime.registry.volume import mib, unwritable
 from embedding_runtime.service.configured import configured
 from embedding_runtime.settings import ServeSettings
 
 
 def prune(settings: ServeSettings, *, dry_run: bool) -> int:
-    """Remove models, revisions and unfinished downloads that nothing needs; print what; the exit code.
+    """Remove models, revisions, prepared graphs and unfinished downloads that nothing needs; print what; the
+    exit code.
 
     Kept are the default models, the default reranker also where it is loaded on first use, and those of
-    MODELS_CONFIG, each at its revision; and what a running download holds. Raises CacheUnwritableError.
+    MODELS_CONFIG, each at its revision, with the graphs prepared of them; and what a running download holds.
+    Raises CacheUnwritableError.
     """
     cache_dir = settings.cache_dir
     if not cache_dir.is_dir():
@@ -32,7 +37,11 @@ def prune(settings: ServeSettings, *, dry_run: bool) -> int:
     kept = _kept(settings)
     freed = 0
     try:
-        for what, size in [*_unfinished(cache_dir, dry_run), *_unused(cache_dir, kept, dry_run)]:
+        for what, size in [
+            *_unfinished(cache_dir, dry_run),
+            *_unused(cache_dir, kept, dry_run),
+            *_prepared(settings, kept, dry_run),
+        ]:
             print(f"{'would remove' if dry_run else 'removed'} {what}: {mib(size)}")
             freed += size
     except OSError as error:
@@ -99,6 +108,18 @@ def _check_gone(paths: Sequence[Path]) -> None:
     for path in paths:
         if path.exists():
             raise PermissionError(errno.EACCES, "what it holds cannot be deleted", str(path))
+
+
+def _prepared(settings: ServeSettings, kept: dict[str, set[str]], dry_run: bool) -> Iterator[tuple[str, int]]:
+    """Graphs made of what is not kept. Of folders the name is all that is known."""
+    folders = {each.name for each in configured(settings).named.values() if each.folder is not None}
+    for home, model, commit in itertools.chain.from_iterable(map(entries, settings.prepared_dirs)):
+        if model in folders or commit in kept.get(ModelRef(model).cache_name, ()):
+            continue
+        size = sum(path.stat().st_size for path in home.iterdir())
+        if not dry_run:
+            shutil.rmtree(home)
+        yield f"the prepared graph of {model} at {commit[:12]}", size
 
 
 def _broken(cache_dir: Path, others: Collection[str], dry_run: bool) -> Iterator[tuple[str, int]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from e2e.cases.kubectl import Kubectl, model
+from e2e.cases.kubectl import Kubectl, model, prepared
 from tests.golden.texts import QUERIES, TEXTS
 
 GOLDEN = Path(__file__).resolve().parents[3] / "tests" / "golden"
@@ -61,6 +61,11 @@ def test_the_status_says_what_is_served_and_where(kubectl: Kubectl) -> None:
     }
     answer = kubectl.answer("http://minilm/embed", {"input": "hello"})
     assert status["fingerprint"] in answer.headers.values()
+
+
+def test_pods_run_the_graph_that_the_job_has_prepared(kubectl: Kubectl) -> None:
+    for name in ("minilm", "reranker"):
+        assert prepared(kubectl, name) == (True, [])
 
 
 def test_a_listing_answers_is_it_up_and_what_does_it_serve(kubectl: Kubectl) -> None:

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from e2e.cases.kubectl import Kubectl, Object, model
+from e2e.cases.kubectl import Kubectl, Object, model, prepared
 
 RERANKER = "embedding-operator/bert-tiny-cross-encoder"
 MIRROR = "http://hub-mirror.hub-mirror.svc"
@@ -63,6 +63,12 @@ def test_what_is_there_now_is_served_as_it_is(kubectl: Kubectl) -> None:
         "exec", "filler", "--", "find", "/data/rerankers", "-not", "-user", "0", "-o", "-not", "-group", "0"
     )
     assert owners == ""
+
+
+def test_pods_prepare_for_themselves_what_lies_on_a_claim_of_others(kubectl: Kubectl) -> None:
+    is_prepared, own = prepared(kubectl, "tiny")
+    assert is_prepared
+    assert len(own) == 1
 
 
 def test_a_folder_that_may_not_be_read_is_told_with_who_has_to(kubectl: Kubectl) -> None:

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -71,6 +71,17 @@ def find(folders: Sequence[Path], key: str) -> Entry | None:
             return Entry(home, said["precision"], said["note"])
         _log.warning("a prepared graph is damaged", folder=str(home), files=damaged)
     return None
+
+
+def entries(folder: Path) -> Iterator[tuple[Path, str, str]]:
+    """The folder of each prepared graph, or note, with the model and the commit that it was made of.
+
+    Raises nothing: what cannot be read is not there.
+    """
+    for manifest in sorted(folder.glob(f"*/{_MANIFEST}")):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            said = json.loads(manifest.read_text(encoding="utf-8"))
+            yield manifest.parent, said["model"], said["commit"]
 
 
 @contextmanager

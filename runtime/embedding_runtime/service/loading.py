@@ -14,6 +14,7 @@ from embedding_runtime.engine.machine import identity
 from embedding_runtime.engine.onnx_backend import usable_providers
 from embedding_runtime.engine.providers import CUDA
 from embedding_runtime.engine.threads import cpu_limit, thread_count
+from embedding_runtime.errors import CorruptModelError, InternalError
 from embedding_runtime.model.obtain import Access, acquire
 from embedding_runtime.model.precision import computed_in
 from embedding_runtime.model.prepared import Prepared, Target
@@ -79,20 +80,33 @@ class OnnxLoading:
         precision = wanted.computed_in(self._precision).precision
         prepared = prepare(source, Target.of(source, precision), self._prepared_dirs)
         execution = replace(self._execution, precision=computed_in(precision, source.precision))
-        backend = make_backend(prepared, source.recipe, execution)
         with self._pulse.building(_BUILD_SECONDS):
             try:
-                backend.load()
-                width = backend.warm_up()
-                costs = self._costs(backend, prepared, source.recipe)
-            except BaseException:
-                backend.close()
-                raise
+                backend, width, costs = self._ran(prepared, source.recipe, execution)
+            except (CorruptModelError, InternalError) as error:
+                if prepared.plain:
+                    raise
+                # It passed its check, and still this machine makes something else of it.
+                _log.warning("the prepared graph does not run", model=source.id, error=error.message)
+                prepared = Prepared.as_it_is(source, error.message)
+                backend, width, costs = self._ran(prepared, source.recipe, execution)
         seconds = time.monotonic() - started
         held = max(source.bytes, self._memory()[backend.provider] - memory[backend.provider])
         card = ModelCard.of(source, prepared, backend, width, memory_bytes=held)
         _log_ready(wanted, source, card, seconds)
         return Loaded(backend, card, costs, seconds)
+
+    def _ran(
+        self, prepared: Prepared, recipe: Recipe, execution: Execution
+    ) -> tuple[Backend, int, Calibration]:
+        """A backend that has run, the width of its rows, and what its batches cost. Raises as `build`."""
+        backend = make_backend(prepared, recipe, execution)
+        try:
+            backend.load()
+            return backend, backend.warm_up(), self._costs(backend, prepared, recipe)
+        except BaseException:
+            backend.close()
+            raise
 
     def _costs(self, backend: Backend, prepared: Prepared, recipe: Recipe) -> Calibration:
         """What batches cost: as it was measured on this kind of machine, or measured now."""

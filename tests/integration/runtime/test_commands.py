@@ -225,14 +225,17 @@ def test_prune_removes_what_no_configured_model_uses(empty: Path, hub: OddHub) -
     left.write_bytes(bytes(100))
     (cache / "models--org--broken/blobs").mkdir(parents=True)
     (cache / "datasets--org--data/blobs").mkdir(parents=True)
-    before = sorted(cache.glob("models--*/**/*"))
+    before = sorted([*cache.glob("models--*/**/*"), *empty.glob("prepared/**/*")])
     told = _run("prune", "--dry-run", env=variables)
     assert told.returncode == 0
-    assert sorted(cache.glob("models--*/**/*")) == before
+    assert sorted([*cache.glob("models--*/**/*"), *empty.glob("prepared/**/*")]) == before
     assert f"would remove {RERANKER}: " in told.stdout
     told = _run("prune", env=variables)
     assert told.returncode == 0, told.stderr
     assert f"removed {RERANKER}: " in told.stdout
+    assert f"removed the prepared graph of {RERANKER} at " in told.stdout
+    (prepared,) = empty.glob("prepared/*/prepared.json")
+    assert EMBEDDER in prepared.read_text()
     assert "freed " in told.stdout
     names = sorted(path.name for path in cache.iterdir() if path.name[0] != "." and path.is_dir())
     assert names == ["datasets--org--data", "models--org--embedder"]
