@@ -9,6 +9,7 @@ Schedule holds the rules without waiting or time of its own; WorkQueue runs work
 import asyncio
 import heapq
 import itertools
+import math
 import random
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
@@ -56,9 +57,10 @@ class Schedule(Generic[K]):
         self._resync = resync
         self._jitter = jitter
         self._ready: dict[K, tuple[float, bool]] = {}  # key: since when, fresh; in order of arrival
-        self._busy: set[K] = set()
+        self._busy: dict[K, bool] = {}  # key: fresh
         self._again: dict[K, bool] = {}  # asked for while busy: fresh
-        self._due: dict[K, tuple[float, int, bool]] = {}  # the one valid delayed entry of a key
+        self._resync_at: dict[K, float] = {}  # whatever a key asks for: when it is to be looked at afresh
+        self._due: dict[K, tuple[float, int]] = {}  # the one valid delayed entry of a key
         self._heap: list[tuple[float, int, K]] = []
         self._serial = itertools.count()
         self._failures: dict[K, int] = {}
@@ -79,45 +81,46 @@ class Schedule(Generic[K]):
         if not self._ready:
             return None
         key = next(iter(self._ready))
-        _, fresh = self._ready.pop(key)
-        self._busy.add(key)
+        _, asked = self._ready.pop(key)
+        fresh = self._busy[key] = asked or now >= self._resync_at.get(key, math.inf)
         return Task(key, fresh)
 
     def done(self, key: K, now: float, *, look_again: float | None) -> None:
         """Ends the work on a key that went well; it comes back at the resync at the latest."""
         self._failures.pop(key, None)
+        if self._busy[key] or key not in self._resync_at:
+            self._resync_at[key] = now + self._jitter(self._resync)
         self._release(key, now)
-        resync = self._jitter(self._resync)
-        if look_again is None or look_again >= resync:
-            self._delay(key, now + resync, fresh=True)
-        else:
-            self._delay(key, now + look_again, fresh=False)
+        wait = math.inf if look_again is None else look_again
+        self._delay(key, min(now + wait, self._resync_at[key]))
 
     def failed(self, key: K, now: float) -> float:
         """Ends the work on a key that failed. Returns the seconds until it is tried again."""
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
         delay = self._jitter(min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(count, 16)))
-        self._busy.discard(key)
-        fresh = False
+        fresh = self._busy.pop(key)
         if key in self._again:
             # what came meanwhile may be the remedy, or only the echo of what failed
-            fresh = self._again.pop(key)
+            fresh |= self._again.pop(key)
             delay = min(delay, AFTER_EVENT)
-        self._delay(key, now + delay, fresh=fresh)
+        if fresh:
+            self._resync_at[key] = now
+        self._delay(key, now + delay)
         return delay
 
     def gone(self, key: K, now: float) -> None:
         """Ends the work on a key that no longer exists."""
         self._failures.pop(key, None)
         self._due.pop(key, None)
+        self._resync_at.pop(key, None)
         self._release(key, now)
 
     def next_due(self) -> float | None:
         """Returns when the next delayed key is due, None if none is."""
         while self._heap:
             when, serial, key = self._heap[0]
-            if self._due.get(key, (0.0, -1, False))[1] == serial:
+            if self._due.get(key, (0.0, -1))[1] == serial:
                 return when
             heapq.heappop(self._heap)
         return None
@@ -131,20 +134,20 @@ class Schedule(Generic[K]):
         return now - next(iter(self._ready.values()))[0] if self._ready else 0.0
 
     def _release(self, key: K, now: float) -> None:
-        self._busy.discard(key)
+        del self._busy[key]
         if key in self._again:
             self.add(key, now, fresh=self._again.pop(key))
 
-    def _delay(self, key: K, when: float, *, fresh: bool) -> None:
+    def _delay(self, key: K, when: float) -> None:
         serial = next(self._serial)
-        self._due[key] = (when, serial, fresh)
+        self._due[key] = (when, serial)
         heapq.heappush(self._heap, (when, serial, key))
 
     def _ripen(self, now: float) -> None:
         while (when := self.next_due()) is not None and when <= now:
             _, _, key = heapq.heappop(self._heap)
-            _, _, fresh = self._due.pop(key)
-            self.add(key, now, fresh=fresh)
+            del self._due[key]
+            self.add(key, now)
 
 
 def jitter(seconds: float) -> float:

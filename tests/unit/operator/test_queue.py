@@ -109,6 +109,28 @@ def test_every_key_comes_back_at_the_resync_and_asks_for_a_fresh_look() -> None:
     assert task.fresh
 
 
+def test_a_key_that_keeps_asking_for_another_look_is_looked_at_afresh_at_the_resync_all_the_same() -> None:
+    queue = schedule()
+    queue.add("a", 0)
+    looks: list[tuple[float, bool]] = []
+    for now in range(0, 700, 10):
+        while (task := queue.take(now)) is not None:
+            looks.append((now, task.fresh))
+            queue.done("a", now, look_again=70)
+    assert [now for now, fresh in looks if fresh] == [300, 600]
+    assert [now for now, _ in looks[:6]] == [0, 70, 140, 210, 280, 300]
+
+
+def test_a_fresh_look_that_failed_is_owed_still() -> None:
+    queue = schedule()
+    queue.add("a", 0, fresh=True)
+    for now in (0, 1, 3):
+        task = queue.take(now)
+        assert task is not None
+        assert task.fresh
+        queue.failed("a", now)
+
+
 def test_a_key_that_is_gone_does_not_come_back() -> None:
     queue = schedule()
     queue.add("a", 0)
