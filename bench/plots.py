@@ -14,7 +14,9 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 Results = Mapping[str, Any]
 
@@ -38,9 +40,10 @@ def load(section: Results) -> Figure:
         ]
         axes.bar(places, middle, width * 0.92, yerr=spread, label=name, color=COLOURS[at % len(COLOURS)],
                  error_kw={"elinewidth": 1, "capsize": 2})  # fmt: skip
-        for place, value in zip(places, middle, strict=True):
+        for place, rate in zip(places, rates, strict=True):
+            top = (place, rate["high"])
             axes.annotate(
-                f"{value:.0f}", (place, value), (0, 7), textcoords="offset points", ha="center", fontsize=7
+                f"{rate['median']:.0f}", top, (0, 3), textcoords="offset points", ha="center", fontsize=7
             )
     for at, (name, found) in enumerate(section["raw"].items()):
         best = found["best_texts_per_second"]["median"]
@@ -70,6 +73,7 @@ def latency(section: Results) -> Figure:
             axes.plot(where, quantiles["p50"], "o", color=colour, label=name if place == 0 else None)
             axes.plot(where, quantiles["p99"], "_", color=colour, markersize=12, markeredgewidth=2)
     axes.set_yscale("log")
+    _plain(axes.yaxis)
     axes.set_xticks(range(len(points)), [point.replace("x", " x ") for point in points])
     axes.set_xlabel("clients x texts in a request")
     axes.set_ylabel("milliseconds")
@@ -93,6 +97,8 @@ def mixed(section: Results) -> Figure:
         left.plot(middle, rows, "o", color=colour, label=label)
         left.plot(high, rows, "|", color=colour, markersize=12, markeredgewidth=2)
     left.set_xscale("log")
+    _plain(left.xaxis)
+    left.tick_params(axis="x", labelrotation=45)
     left.set_xlabel("ms, p50 (dot) to p99 (dash)")
     left.set_title("A single text, 5 a second")
     for shift, kind, label, colour in (
@@ -128,12 +134,21 @@ def scaling(section: Results) -> Figure:
                   linewidth=1, label="arithmetic")  # fmt: skip
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
+        _plain(axes.yaxis)
         axes.set_xticks(sizes, [str(size) for size in sizes], fontsize=8)
         axes.set_xlabel(name)
         axes.grid(visible=True, alpha=0.3)
         axes.legend(fontsize=8, frameon=False)
     all_axes[0].set_ylabel("milliseconds")
+    figure.tight_layout()
     return figure
+
+
+def _plain(axis: Axis) -> None:
+    """Label a logarithmic axis with 1, 10, 100 and what lies between them, not with powers."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _finished(figure: Figure, axes: Axes) -> Figure:

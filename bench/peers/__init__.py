@@ -17,6 +17,7 @@ from bench.running import Absent, Peer, Running
 
 KINDS: dict[str, Callable[[Path, Path], Peer | Absent]] = {
     "ours": lambda model, scratch: ours.peer(model, scratch, "fp32"),
+    "before": ours.before,
     "ours-openvino": lambda model, scratch: ours.peer(model, scratch, "fp32", provider="openvino"),
     "ours-bf16": lambda model, scratch: ours.peer(model, scratch, "bf16", provider="openvino"),
     "ours-binary": lambda model, scratch: ours.peer(model, scratch, "fp32", binary=True),

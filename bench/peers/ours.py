@@ -1,18 +1,31 @@
-"""This project's server, from the checkout, with the settings that it has by itself."""
+"""This project's server with the settings that it has by itself, from this checkout or from another.
+
+`BENCH_BEFORE` names a second checkout, to be measured beside this one: before a change, and after it.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench.running import Peer
+from bench.running import Absent, Peer
 
+HERE = Path(__file__).resolve().parents[2]
 MODEL = "bench/model"
 POSITIONS = 512
 """Longer than the model's own limit of 256, so that lengths can be scaled up to what the graph takes."""
+
+
+def before(model: Path, scratch: Path) -> Peer | Absent:
+    """The server of the other checkout."""
+    other = os.environ.get("BENCH_BEFORE", "")
+    if not other:
+        return Absent("before fp32", "BENCH_BEFORE is not set")
+    return peer(model, scratch, "fp32", checkout=Path(other).resolve())
 
 
 def peer(
@@ -22,10 +35,11 @@ def peer(
     provider: str = "cpu",
     *,
     binary: bool = False,
-    workers: int = 4,
+    checkout: Path = HERE,
 ) -> Peer:
     """The server of a model's folder, its caches in `scratch`."""
-    name = "ours" + (" OpenVINO" if provider == "openvino" else "") + f" {precision}"
+    name = "ours" if checkout == HERE else "before"
+    name += (" OpenVINO" if provider == "openvino" else "") + f" {precision}"
     home = scratch / name.replace(" ", "-")
     home.mkdir(exist_ok=True)
     config = home / "models.json"
@@ -40,7 +54,8 @@ def peer(
         "PREPARED_CACHE_DIR": str(home / "prepared"),
         "ORT_EXECUTION_PROVIDER": provider,
         "API_HOST": "127.0.0.1",
-        "API_WORKERS": str(workers),
+        "API_WORKERS": "4",
+        "PYTHONPATH": str(checkout / "runtime"),
         "DRAIN_DELAY_SECS": "0",
     }
     if precision != "fp32":
@@ -51,7 +66,7 @@ def peer(
 
     return Peer(
         name=name + (" binary" if binary else ""),
-        build=f"this checkout, {commit()}",
+        build=f"{'this checkout' if checkout == HERE else 'another checkout'}, {commit(checkout)}",
         precision=precision,
         command=command,
         embed="/embed",
@@ -68,9 +83,9 @@ def _accept(*, binary: bool) -> Mapping[str, str]:
     return {"Accept": "application/octet-stream"} if binary else {}
 
 
-def commit() -> str:
-    """The commit that is checked out, and whether files differ from it."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+def commit(checkout: Path = HERE) -> str:
+    """The commit that is checked out, and whether files of the runtime differ from it."""
+    git = ["git", "-C", str(checkout)]
     short = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
     dirty = subprocess.run(
         [*git, "status", "--porcelain", "--untracked-files=no", "--", ":/runtime"],
