@@ -24,12 +24,12 @@ from bench.running import Peer, Running, running
 Turn = Callable[[], None]
 Result = dict[str, object]
 
-POINTS = {"1x1": (1, 1, 160), "8x1": (8, 1, 480), "16x8": (16, 8, 640), "4x32": (4, 32, 640)}
+POINTS = {"1x1": (1, 1, 160), "8x1": (8, 1, 320), "16x8": (16, 8, 384), "4x32": (4, 32, 384)}
 """Clients x texts in a request, and how many texts in all: the same for every server and the raw engine."""
 
 BULK_CLIENTS, BULK_TEXTS, BULK_REQUESTS = 2, 256, 5
 SINGLES, SINGLES_PER_SECOND, HEALTH_SECONDS = 200, 5.0, 0.05
-MIXED_SECONDS, ALONE_SECONDS = 12.0, 8.0
+MIXED_SECONDS, ALONE_SECONDS = 10.0, 6.0
 IDLE_SECONDS = 5.0
 TEXT_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CLIENT_COUNTS = (1, 2, 4, 8, 16, 32)

@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import re
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -73,12 +74,15 @@ def rounds(count: int) -> Iterator[int]:
     """The number of each repeat, which is measured in its turn."""
     for repeat in range(count):
         with turn():
+            print(f"repeat {repeat + 1} of {count}", file=sys.stderr, flush=True)
             yield repeat
 
 
 def main() -> None:
     """Measure, write, print."""
     options = _options()
+    # Ended from outside, it still ends the servers that it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     model = footprint.repositories() / MODEL
     threads = len(os.sched_getaffinity(0))
     RESULTS.mkdir(exist_ok=True)
