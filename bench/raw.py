@@ -7,7 +7,6 @@ is the fastest of them.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -123,9 +122,9 @@ def openvino(model: Path, threads: int, precision: str) -> Raw:
     return Raw(f"OpenVINO {named}", ov.__version__, model, infer)
 
 
-def engines(model: Path, threads: int) -> list[Raw]:
-    """Every engine that is installed here."""
-    found = [onnx_runtime(model, threads)]
-    if importlib.util.find_spec("openvino") is not None:
-        found += [openvino(model, threads, precision) for precision in ("f32", "bf16")]
-    return found
+ENGINES: dict[str, Callable[[Path, int], Raw]] = {
+    "ONNX Runtime fp32": onnx_runtime,
+    "OpenVINO fp32": lambda model, threads: openvino(model, threads, "f32"),
+    "OpenVINO bf16": lambda model, threads: openvino(model, threads, "bf16"),
+}
+"""What our servers stand on."""

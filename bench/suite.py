@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import corpus, footprint, measures, raw
+from bench import bars, corpus, footprint, measures, raw
 from bench.measures import Bench, Result
 from bench.peers import KINDS, agreement, ours
 from bench.running import Absent, Running, running
@@ -91,8 +91,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         scratch = Path(folder)
         texts = corpus.read(model / "tokenizer.json")
-        engines = raw.engines(model, threads)
         servers, about = _started(options.servers, model, scratch, stack)
+        needed = {bars.OURS_ENGINE, *(bars.engine_of(server.peer.name) for server in servers)}
+        engines = [make(model, threads) for name, make in raw.ENGINES.items() if name in needed]
         results |= {
             "machine": machine(threads),
             "corpus": texts.described(),

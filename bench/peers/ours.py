@@ -39,7 +39,7 @@ def peer(
 ) -> Peer:
     """The server of a model's folder, its caches in `scratch`."""
     name = "ours" if checkout == HERE else "before"
-    name += (" OpenVINO" if provider == "openvino" else "") + f" {precision}"
+    name += (" OpenVINO" if provider == "openvino" else "") + (" binary" if binary else "") + f" {precision}"
     home = scratch / name.replace(" ", "-")
     home.mkdir(exist_ok=True)
     config = home / "models.json"
@@ -65,7 +65,7 @@ def peer(
         return ["env", f"API_PORT={port}", sys.executable, "-m", "embedding_runtime", "serve"]
 
     return Peer(
-        name=name + (" binary" if binary else ""),
+        name=name,
         build=f"{'this checkout' if checkout == HERE else 'another checkout'}, {commit(checkout)}",
         precision=precision,
         command=command,
