@@ -1,6 +1,7 @@
 """What a batch costs on this machine: a table, measured once after the warm-up. The table itself is pure.
 
-Only its shape is relied on where a neighbour takes the processor: the policy learns a factor beside it.
+It holds what batches take by themselves; what neighbours on the machine add is a factor that the policy
+learns.
 """
 
 import time
@@ -98,9 +99,9 @@ def calibrate(
     longest: int,
     *,
     seconds: float = _SECONDS,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float],
 ) -> Calibration:
-    """Measure a loaded and warmed up backend with texts of up to `longest` tokens.
+    """Measure a loaded and warmed up backend with texts of up to `longest` tokens, by `clock` (`clock_of`).
 
     Rounds of batches, each with twice the padded tokens of the one before, in every length that fits; until
     larger batches are no faster by the token, or the next round would not end within `seconds`. Raises
@@ -131,6 +132,17 @@ def calibrate(
         if peaked or now - began + 2 * (now - started) > seconds:
             break
     return Calibration(_curves(measured), _best(rates, peaked=peaked))
+
+
+def clock_of(provider: str, threads: int) -> Callable[[], float]:
+    """Seconds in which the provider computes.
+
+    On a CPU this process's own time, spread over its threads: on a machine that others use as well, as when
+    all pods of a node start at once, wall-clock time made batches of two texts look twice as dear as two.
+    """
+    if provider == "cuda":
+        return time.perf_counter
+    return lambda: time.process_time() / threads
 
 
 def _lengths(longest: int) -> Iterator[int]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from embedding_runtime import metrics
 from embedding_runtime.engine.backend import Backend, Execution
-from embedding_runtime.engine.calibration import Calibration, calibrate
+from embedding_runtime.engine.calibration import Calibration, calibrate, clock_of
 from embedding_runtime.engine.choice import make_backend
 from embedding_runtime.engine.gpu import Gpu
 from embedding_runtime.engine.kept import kept
@@ -114,7 +114,8 @@ class OnnxLoading:
         if backend.provider == "cuda":
             device += f"-{self._gpu.name()}"
         key = f"{prepared.key}-{backend.precision}-{backend.provider}-{device}"
-        return kept(self._prepared_dirs, key, lambda: calibrate(backend, recipe.max_tokens))
+        clock = clock_of(backend.provider, self._execution.threads)
+        return kept(self._prepared_dirs, key, lambda: calibrate(backend, recipe.max_tokens, clock=clock))
 
     def _memory(self) -> dict[str, int]:
         """Bytes in use, by provider."""

@@ -1,6 +1,7 @@
 """The table of what batches cost: what was measured, what lies between, and when measuring ends."""
 
 import math
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedding_runtime.engine.backend import Float32, Tokens
-from embedding_runtime.engine.calibration import Calibration, calibrate
+from embedding_runtime.engine.calibration import Calibration, calibrate, clock_of
 from embedding_runtime.errors import OutOfMemoryError
 from tests.unit.runtime.fakes import FakeBackend
 
@@ -112,6 +113,18 @@ def test_a_run_that_was_disturbed_does_not_count() -> None:
     disturbed = iter([50.0] + [0.0] * 1000)
     machine = Machine(lambda texts, length: _cpu(texts, length) + next(disturbed))
     assert machine.measured(256).milliseconds(1, 16) == pytest.approx(_cpu(1, 16))
+
+
+def test_a_neighbour_on_the_machine_does_not_count_on_a_cpu() -> None:
+    clock, wall = clock_of("cpu", 2), time.perf_counter()
+    began = clock()
+    while clock() - began < 0.01:
+        pass
+    # One thread was busy for 0.02 s at least: half of what two could have done.
+    assert time.perf_counter() - wall >= 0.019
+    waited = clock()
+    time.sleep(0.05)
+    assert clock() - waited < 0.02
 
 
 def test_a_table_survives_json_and_a_broken_one_is_refused() -> None:

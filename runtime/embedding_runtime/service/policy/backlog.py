@@ -131,12 +131,14 @@ class Backlog:
         self.pace += _SMOOTHING * (found - self.pace)
 
     def _slice(self, now: float) -> Slice:
-        """How long a batch of bulk may take now, as calibrated."""
+        """How long a batch of bulk may take now, by the calibration.
+
+        Where neighbours slow the machine down, slices take longer, as queries do.
+        """
         quiet = now - self._last_interactive
         if self._interactive or quiet < _EXPECTING_SECONDS:
-            return Slice(_SLICE.usual / self.pace, _SLICE.most / self.pace, _SLICE.kept)
-        longer = _GROWTH * quiet / self.pace
-        return Slice(longer, longer, _SLICE.kept)
+            return _SLICE
+        return Slice(_GROWTH * quiet, _GROWTH * quiet, _SLICE.kept)
 
     def _settle(self, milliseconds: float, *, bulk: bool, contended: bool) -> None:
         """Keep account of what bulk is owed: a share of the time in which both classes have work."""
