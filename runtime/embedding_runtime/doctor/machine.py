@@ -8,6 +8,7 @@ import numpy as np
 
 from embedding_runtime.api.listening import listen
 from embedding_runtime.doctor.findings import Section
+from embedding_runtime.engine.choice import has_openvino
 from embedding_runtime.engine.onnx_backend import usable_providers
 from embedding_runtime.engine.providers import CPU, CUDA, no_cuda
 from embedding_runtime.engine.threads import cpu_limit, thread_count
@@ -59,6 +60,12 @@ def machine_section(settings: ServeSettings) -> Section:
                     f"{told}, or accept the CPU with ALLOW_CPU_FALLBACK=true: without it the server answers "
                     "from the CPU and is not ready"
                 )
+    section.lines.append(f"provider openvino: {'installed' if has_openvino() else 'not installed'}")
+    if settings.ort_execution_provider == "openvino" and not has_openvino():
+        section.problems.append(
+            "ORT_EXECUTION_PROVIDER=openvino, and the package openvino is not installed; install it, or set "
+            "cpu or auto"
+        )
     return section
 
 

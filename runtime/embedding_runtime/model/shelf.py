@@ -27,7 +27,7 @@ _MANIFEST = "prepared.json"
 _MAKING = ".making-"
 
 # Raised when a graph is made otherwise than before.
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,28 @@
 
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from operator import itemgetter
 
 from embedding_runtime import metrics
 from embedding_runtime.engine.backend import Backend, Execution
 from embedding_runtime.engine.calibration import Calibration, calibrate, clock_of
-from embedding_runtime.engine.choice import make_backend
+from embedding_runtime.engine.choice import candidates
 from embedding_runtime.engine.gpu import Gpu
 from embedding_runtime.engine.kept import kept
 from embedding_runtime.engine.machine import identity
 from embedding_runtime.engine.onnx_backend import usable_providers
+from embedding_runtime.engine.probes import fault
 from embedding_runtime.engine.providers import CUDA
 from embedding_runtime.engine.threads import cpu_limit, thread_count
-from embedding_runtime.errors import CorruptModelError, InternalError
+from embedding_runtime.errors import (
+    CorruptModelError,
+    InternalError,
+    ModelError,
+    PrecisionUnavailableError,
+)
 from embedding_runtime.model.obtain import Access, acquire
 from embedding_runtime.model.precision import computed_in
 from embedding_runtime.model.prepared import Prepared, Target
@@ -31,6 +40,8 @@ _log = logger("loading")
 
 # A session may take minutes to build, with the interpreter's lock held all that time.
 _BUILD_SECONDS = 600.0
+# Backends are compared by texts of about this many tokens: most texts are near it.
+_USUAL_LENGTH = 64
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,8 @@ class OnnxLoading:
                 prepared = Prepared.as_it_is(source, error.message)
                 backend, width, costs = self._ran(prepared, source.recipe, execution)
         seconds = time.monotonic() - started
-        held = max(source.bytes, self._memory()[backend.provider] - memory[backend.provider])
+        device = "cuda" if backend.provider == "cuda" else "cpu"
+        held = max(source.bytes, self._memory()[device] - memory[device])
         card = ModelCard.of(source, prepared, backend, width, memory_bytes=held)
         _log_ready(wanted, source, card, seconds)
         return Loaded(backend, card, costs, seconds)
@@ -100,22 +112,67 @@ class OnnxLoading:
         self, prepared: Prepared, recipe: Recipe, execution: Execution
     ) -> tuple[Backend, int, Calibration]:
         """A backend that has run, the width of its rows, and what its batches cost. Raises as `build`."""
-        backend = make_backend(prepared, recipe, execution)
+        found = candidates(prepared, recipe, execution)
+        backend = self._fastest(found, prepared, recipe) if len(found) > 1 else found[0]
+        return backend, *self._ready(backend, prepared, recipe)
+
+    def _ready(self, backend: Backend, prepared: Prepared, recipe: Recipe) -> tuple[int, Calibration]:
+        """Load a backend and check it; its rows' width, and what batches cost: as it was measured on this
+        kind of machine, or measured now.
+        """
         try:
             backend.load()
-            return backend, backend.warm_up(), self._costs(backend, prepared, recipe)
+            width = backend.warm_up()
+            self._check(backend, prepared, recipe)
+            clock = clock_of(backend.provider, self._execution.threads)
+            costs = kept(
+                self._prepared_dirs,
+                self._key(backend, prepared),
+                lambda: calibrate(backend, recipe.max_tokens, clock=clock),
+            )
+            return width, costs
         except BaseException:
             backend.close()
             raise
 
-    def _costs(self, backend: Backend, prepared: Prepared, recipe: Recipe) -> Calibration:
-        """What batches cost: as it was measured on this kind of machine, or measured now."""
+    def _fastest(self, found: Sequence[Backend], prepared: Prepared, recipe: Recipe) -> Backend:
+        """The one of several backends that takes the least time for a text, as it was measured on this kind
+        of machine, or is now: one after the other, so that the weights are not in memory twice.
+        """
+        costs: list[tuple[float, Backend]] = []
+        for backend in found:
+            try:
+                known = kept(
+                    self._prepared_dirs,
+                    self._key(backend, prepared),
+                    partial(self._tried, backend, prepared, recipe),
+                )
+            except (ModelError, InternalError) as error:
+                _log.info("a backend is left out", provider=backend.provider, reason=error.message)
+            else:
+                costs.append((known.share(_USUAL_LENGTH), backend))
+        if not costs:
+            return found[0]
+        _log.info("the fastest backend", **{each.provider: round(ms, 3) for ms, each in costs})
+        return min(costs, key=itemgetter(0))[1]
+
+    def _tried(self, backend: Backend, prepared: Prepared, recipe: Recipe) -> Calibration:
+        """What batches cost on a backend, which is then closed again."""
+        _, costs = self._ready(backend, prepared, recipe)
+        backend.close()
+        return costs
+
+    def _check(self, backend: Backend, prepared: Prepared, recipe: Recipe) -> None:
+        """Compare another library than the one that the graph was checked with when it was prepared."""
+        if backend.provider == "openvino" and (why := fault(backend, prepared, recipe.task)):
+            raise PrecisionUnavailableError(f"OpenVINO on {self._execution.node} is not used: {why}")
+
+    def _key(self, backend: Backend, prepared: Prepared) -> str:
+        """What a measurement holds for."""
         device = identity(self._execution.threads)
         if backend.provider == "cuda":
             device += f"-{self._gpu.name()}"
-        key = f"{prepared.key}-{backend.precision}-{backend.provider}-{device}"
-        clock = clock_of(backend.provider, self._execution.threads)
-        return kept(self._prepared_dirs, key, lambda: calibrate(backend, recipe.max_tokens, clock=clock))
+        return f"{prepared.key}-{backend.precision}-{backend.provider}-{device}"
 
     def _memory(self) -> dict[str, int]:
         """Bytes in use, by provider."""

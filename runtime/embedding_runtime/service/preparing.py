@@ -17,6 +17,7 @@ from embedding_runtime.engine.backend import Execution, Float32, Tokens
 from embedding_runtime.engine.fusion import fused_nodes, lost
 from embedding_runtime.engine.likeness import unlike
 from embedding_runtime.engine.onnx_backend import OnnxBackend
+from embedding_runtime.engine.probes import keep
 from embedding_runtime.errors import RuntimeFault
 from embedding_runtime.lifeline import die_with
 from embedding_runtime.model.prepared import Prepared, Target
@@ -89,6 +90,7 @@ def _fault(source: ModelSource, target: Target, graph: Path) -> str | None:
     own = Prepared.as_it_is(source)
     made = Prepared(graph, target.precision, plain=False, note=None, key="")
     rows, wanted = (_rows(each, source, texts) for each in (made, own))
+    keep(graph, texts, wanted[: len(texts)])
     why = unlike(rows, wanted, source.recipe.task, target.precision)
     if why is not None or target.precision != source.precision:  # of other layers other nodes are fused
         return why

@@ -123,16 +123,18 @@ class ServeSettings(HubSettings):
         description="unload a model that was not used for so long, default models never; unset: never",
     )
 
-    ort_execution_provider: Literal["auto", "cpu", "cuda"] = Field(
+    ort_execution_provider: Literal["auto", "cpu", "openvino", "cuda"] = Field(
         "auto",
         alias="ORT_EXECUTION_PROVIDER",
-        description="`cuda` without a usable GPU runs on the CPU and is not ready; `auto`: what there is",
+        description="`cuda` without a usable GPU runs on the CPU and is not ready; `cpu` is ONNX Runtime; "
+        "`openvino` needs the package of that name; `auto`: a GPU, else the faster of these two here",
     )
     model_precision: Precision = Field(
         "auto",
         alias="MODEL_PRECISION",
-        description="what models are computed in; `auto`: as their files have it; `int8`: 8-bit weights, and "
-        "activations scaled by token; what this machine cannot do keeps the server from becoming ready",
+        description="what models are computed in; `auto`: as their files have it; `bf16`: with OpenVINO, on "
+        "CPUs with AMX or AVX512-BF16; `int8`: 8-bit weights, and activations scaled by token; what this "
+        "machine cannot do keeps the server from becoming ready",
     )
     node_name: str | None = Field(
         None,

@@ -9,6 +9,7 @@ import pytest
 
 from embedding_runtime.engine.backend import Backend, Execution, Float32, Tokens
 from embedding_runtime.engine.choice import make_backend
+from embedding_runtime.engine.openvino_backend import precisions
 from embedding_runtime.model.precision import computed_in
 from embedding_runtime.model.prepared import Target
 from embedding_runtime.model.source import ModelSource, open_source
@@ -34,7 +35,12 @@ class Way:
     company: float
 
 
-WAYS = [Way("cpu", "fp32", 0.99999, 1 - 1e-7), Way("cpu", "int8", 0.98, 0.9999)]
+WAYS = [
+    Way("cpu", "fp32", 0.99999, 1 - 1e-7),
+    Way("cpu", "int8", 0.98, 0.9999),
+    Way("openvino", "fp32", 0.99999, 1 - 1e-7),
+    Way("openvino", "bf16", 0.999, 0.99998),
+]
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +69,8 @@ def _loaded(source: ModelSource, folder: Path, provider: str, precision: Precisi
 @pytest.fixture(scope="module", params=WAYS, ids=lambda way: f"{way.provider}-{way.precision}")
 def way(request: pytest.FixtureRequest) -> Way:
     found: Way = request.param
+    if found.precision == "bf16" and "bf16" not in precisions():
+        pytest.skip("this CPU has neither AMX nor AVX512-BF16")
     return found
 
 

@@ -103,9 +103,13 @@ def test_a_model_without_layers_to_round_runs_as_it_is_and_says_why(tmp_path: Pa
     assert "no linear layers" in graph.note
 
 
-@pytest.mark.parametrize("wanted", ["bf16", "fp16"])
-def test_what_a_machine_cannot_compute_is_refused_with_its_name(source: ModelSource, wanted: str) -> None:
-    execution = Execution("cpu", 1, wanted, node="worker-7")
+@pytest.mark.parametrize(
+    ("provider", "wanted"), [("cpu", "bf16"), ("cpu", "fp16"), ("openvino", "int8"), ("cuda", "bf16")]
+)
+def test_what_a_machine_cannot_compute_is_refused_with_its_name(
+    source: ModelSource, provider: str, wanted: str
+) -> None:
+    execution = Execution(provider, 1, wanted, node="worker-7")
     with pytest.raises(PrecisionUnavailableError, match=f"worker-7 cannot compute in {wanted}"):
         make_backend(Prepared.as_it_is(source), source.recipe, execution)
 

@@ -112,7 +112,7 @@ def test_a_token_that_is_none_is_refused_without_being_shown(
         ("API_PORT", "70000", "less than or equal to 65535"),
         ("API_WORKERS", "0", "greater than or equal to 1"),
         ("SHUTDOWN_TIMEOUT_SECS", "soon", "a valid number"),
-        ("ORT_EXECUTION_PROVIDER", "tpu", "'auto', 'cpu' or 'cuda'"),
+        ("ORT_EXECUTION_PROVIDER", "tpu", "'auto', 'cpu', 'openvino' or 'cuda'"),
         ("LOG_LEVEL", "loud", "off, error, warn, info"),
         ("HF_HUB_OFFLINE", "perhaps", "1, 0, true, false"),
         ("HF_HUB_DOWNLOAD_TIMEOUT", "soon", "a valid integer"),

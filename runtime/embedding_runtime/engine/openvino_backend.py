@@ -1,0 +1,159 @@
+"""The OpenVINO backend: x86 CPUs, in 32 bits or bf16. The only module that imports openvino, an optional
+dependency: without the package importing this raises ImportError, so nothing does unless `choice` found it.
+
+Why beside ONNX Runtime: its kernels are faster on many CPUs, and it alone computes in bf16 there
+(docs/performance.md, "Backends").
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+# ruff: noqa: E402  what must not be imported has to be named before
+# The package brings another that reports usage to its maker; without it it has a stand-in that does nothing.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+import openvino
+
+from embedding_runtime.engine.backend import Execution, Float32, Tokens, padded
+from embedding_runtime.engine.memory import give_back
+from embedding_runtime.engine.pooling import normalize, pool
+from embedding_runtime.engine.providers import CPU, out_of_memory
+from embedding_runtime.errors import InternalError, OutOfMemoryError, RuntimeFault, UnsupportedModelError
+from embedding_runtime.model.outputs import INPUTS, choose_output, unknown_input
+from embedding_runtime.model.prepared import LOGITS, TOKENS, VECTOR, Prepared
+from embedding_runtime.model.recipe import Recipe
+
+_DEVICE = "CPU"
+# What the device calls the precisions, and what it lists where the CPU has instructions for them.
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+_CAPABILITIES = {"FP32": "fp32", "BF16": "bf16"}
+_OUT_OF_MEMORY_SECONDS = 5.0
+
+
+def precisions() -> frozenset[str]:
+    """What this CPU can compute in through OpenVINO: fp32, and bf16 where it has AVX512-BF16 or AMX."""
+    found = openvino.Core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+    return frozenset(_CAPABILITIES[each] for each in found if each in _CAPABILITIES)
+
+
+class OpenVinoBackend:
+    """One graph, compiled for this CPU."""
+
+    def __init__(self, prepared: Prepared, recipe: Recipe, execution: Execution, precision: str) -> None:
+        self._prepared, self._recipe, self._execution = prepared, recipe, execution
+        self._precision = precision
+        self._request: openvino.InferRequest | None = None
+        self._inputs: dict[str, np.dtype[Any]] = {}
+        self._gives_tokens = self._normalizes = False
+
+    @property
+    def provider(self) -> str:
+        """`openvino`."""
+        return "openvino"
+
+    @property
+    def precision(self) -> str:
+        """fp32 or bf16."""
+        return self._precision
+
+    @property
+    def fallback(self) -> str | None:
+        """None: it runs on OpenVINO or not at all."""
+        return None
+
+    def load(self) -> None:
+        """Compile the graph; see Backend."""
+        core = openvino.Core()
+        try:
+            model = self._reduced(core.read_model(self._prepared.path))
+            self._request = core.compile_model(model, _DEVICE, self._options()).create_infer_request()
+        except RuntimeFault:
+            raise
+        except Exception as error:  # RuntimeError, with a page of C++ files and lines
+            raise self._out_of_memory(error) or UnsupportedModelError(
+                f"OpenVINO cannot load {self._prepared.path.name}: {_cause(error)}"
+            ) from error
+
+    def _reduced(self, model: openvino.Model) -> openvino.Model:
+        """The model with the one output that is wanted; what nothing else needs is not computed."""
+        for port in model.inputs:
+            name, kind = _name(port), port.get_element_type()
+            if name not in INPUTS or kind not in (openvino.Type.i32, openvino.Type.i64):
+                raise unknown_input(name, kind.get_type_name())
+            self._inputs[name] = kind.to_dtype()
+        ports = {_name(port): port for port in model.outputs}
+        if self._prepared.plain:
+            ranks = {name: port.get_partial_shape().rank.get_length() for name, port in ports.items()}
+            name, self._gives_tokens = choose_output(ranks, self._recipe.task)
+        elif self._precision == "bf16" and TOKENS in ports:
+            # What is pooled in 8 significant bits moves three times as much with its company as what is not.
+            name, self._gives_tokens = TOKENS, True
+        else:
+            name = VECTOR if self._recipe.task == "embed" else LOGITS
+        self._normalizes = self._recipe.normalize and (self._prepared.plain or self._gives_tokens)
+        return openvino.Model([ports[name].get_node()], model.get_parameters(), "served")
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            # fp32 means fp32: the device's own default is bf16 where the CPU has it.
+            "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
+            # Scales by group of activations, which it would use for weights that are compressed.
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+            "INFERENCE_NUM_THREADS": self._execution.threads,
+            "NUM_STREAMS": 1,
+            # Pods share their node's CPUs: threads that are bound to one wait behind a neighbour's.
+            "ENABLE_CPU_PINNING": False,
+        }
+
+    def warm_up(self) -> int:
+        """One short text, then one of the longest; see Backend."""
+        width = self.run([_dummy(8)]).shape[1]
+        self.run([_dummy(self._recipe.max_tokens)])
+        return int(width)
+
+    def run(self, texts: Sequence[Tokens]) -> Float32:
+        """See Backend."""
+        if self._request is None:
+            raise InternalError("the model is not loaded")
+        batch = padded(texts, self._recipe)
+        feed = {name: getattr(batch, name).astype(kind, copy=False) for name, kind in self._inputs.items()}
+        try:
+            (output,) = self._request.infer(feed, share_inputs=True, share_outputs=True).values()
+        except Exception as error:
+            raise self._out_of_memory(error) or InternalError(f"OpenVINO failed: {_cause(error)}") from error
+        rows: Float32 = output
+        if self._gives_tokens:
+            rows = pool(rows, batch.attention_mask, self._recipe.pooling)
+        if self._normalizes:
+            rows = normalize(rows)
+        if not np.isfinite(rows).all():
+            raise InternalError("the model gave values that are not finite numbers")
+        # The output is the request's own memory, which the next inference overwrites.
+        return np.array(rows, dtype=np.float32, order="C")
+
+    def close(self) -> None:
+        """See Backend."""
+        self._request = None
+        give_back()
+
+    def _out_of_memory(self, error: Exception) -> RuntimeFault | None:
+        message = out_of_memory(_cause(error), CPU)
+        return OutOfMemoryError(message, retry_after=_OUT_OF_MEMORY_SECONDS) if message else None
+
+
+def _name(port: Any) -> str:
+    return str(port.get_any_name())
+
+
+def _dummy(length: int) -> Tokens:
+    return Tokens(np.ones(length, dtype=np.int32))
+
+
+def _cause(error: Exception) -> str:
+    """The line that says what happened: the others tell where in OpenVINO's sources."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
+    return (told or lines or [type(error).__name__])[-1][:300]
