@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.figures import Figure, repeated
-from bench.footprint import MIB, pss, repositories
+from bench.footprint import MIB, TICKS, pss, repositories, tree
 from bench.suite import machine
 from embedding_runtime.engine.backend import Execution, Float32, Tokens
 from embedding_runtime.engine.onnx_backend import OnnxBackend
@@ -113,20 +113,28 @@ def makes(source: ModelSource) -> dict[str, Figure]:
 
 
 def starts(folder: Path) -> dict[str, Figure]:
-    """Seconds from the start of a server to its readiness, one HTTP process."""
+    """Seconds from the start of a server to its readiness, one HTTP process; and of CPU that they took."""
     taken: dict[str, list[float]] = {"first": [], "next": []}
+    spent: dict[str, list[float]] = {f"{name}, CPU": [] for name in taken}
     for _ in range(STARTS):
         with tempfile.TemporaryDirectory() as scratch:
             home = Path(scratch)
             said = home / "models.json"
             said.write_text(json.dumps({"models": [{"id": MODEL, "path": str(folder)}]}))
             variables = environment(home, DEFAULT_EMBEDDING_MODEL=MODEL, MODELS_CONFIG=str(said))
-            for values in taken.values():
+            for name, values in taken.items():
                 begun = time.perf_counter()
                 with serving(variables, home / "log") as server:
                     server.wait_until("ready")
                     values.append(time.perf_counter() - begun)
-    return {name: repeated(values, 2) for name, values in taken.items()}
+                    spent[f"{name}, CPU"].append(cpu_seconds(server.process.pid))
+    return {name: repeated(values, 2) for name, values in {**taken, **spent}.items()}
+
+
+def cpu_seconds(root: int) -> float:
+    """What a process and its children have taken, those that they waited for included."""
+    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split() for pid in tree(root)]
+    return sum(int(value) for each in fields for value in each[11:15]) / TICKS
 
 
 def timed(clock: Callable[[], float], run: Callable[[], object]) -> float:
