@@ -38,7 +38,7 @@ _PROBES = (
     "Der Fluss ist 1230 Kilometer lang, und an seinem Ufer liegen drei Städte.",
     "def add(a, b): return a + b  # a sum",
     "¿Cuánto cuesta? 価格はいくらですか。",
-    "A river is a natural flowing watercourse, usually freshwater, towards an ocean, sea or lake. " * 8,
+    "A river is a natural flowing watercourse, usually freshwater, towards an ocean, sea or lake. " * 3,
 )
 
 
