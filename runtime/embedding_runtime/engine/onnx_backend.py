@@ -14,7 +14,7 @@ import onnxruntime as ort
 from embedding_runtime.engine.backend import Execution, Float32, Tokens, padded
 from embedding_runtime.engine.memory import give_back
 from embedding_runtime.engine.pooling import normalize, pool
-from embedding_runtime.engine.providers import CPU, CUDA, Choice, choose, no_cuda, out_of_memory
+from embedding_runtime.engine.providers import CPU, CUDA, CUDA_OPTIONS, Choice, choose, no_cuda, out_of_memory
 from embedding_runtime.errors import (
     CorruptModelError,
     InternalError,
@@ -103,10 +103,8 @@ class OnnxBackend:
 
     def _cuda_session(self) -> ort.InferenceSession:
         ort.preload_dlls()
-        # fp32 means fp32: TF32 would round the inputs of every product to 10 bits.
-        cuda = (CUDA, {"use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"})
         try:
-            session = self._opened([cuda, CPU])
+            session = self._opened([(CUDA, dict(CUDA_OPTIONS)), CPU])
         except Exception as error:
             self._provider = CUDA
             raise self._out_of_memory(error) or ProviderUnavailableError(

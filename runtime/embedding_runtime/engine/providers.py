@@ -2,11 +2,15 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from embedding_runtime.errors import ProviderUnavailableError
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+
+# fp32 means fp32: TF32 would round the inputs of every product to 10 bits.
+CUDA_OPTIONS = MappingProxyType({"use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"})
 
 # How ONNX Runtime's allocators, CUDA and the C++ library say that there is no room.
 _OUT_OF_MEMORY = (

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import structlog
 
@@ -88,6 +89,23 @@ def test_the_provider_follows_what_is_asked_and_there(
     choice = choose(wanted, available)
     assert choice.name == expected
     assert (choice.fallback is not None) is falls_back
+
+
+def test_fp32_means_fp32_on_a_gpu_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, dict[str, str]]] = []
+
+    class Session(onnxruntime.InferenceSession):  # type: ignore[misc]
+        def __init__(self, path: str, options: object, providers: list[tuple[str, dict[str, str]]]) -> None:
+            asked.append(providers[0])
+            raise RuntimeError("no driver")
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    with pytest.raises(CorruptModelError):
+        _backend(made.write_embedder(tmp_path), "cuda").load()
+    name, options = asked[0]
+    assert (name, options["use_tf32"]) == (CUDA, "0")
 
 
 def test_a_cuda_that_is_not_there_is_an_error_that_says_what_to_do() -> None:
