@@ -1,4 +1,4 @@
-"""The batching policy in simulated time: `python -m bench.simulate TRACE CALIBRATION`.
+"""The batching policy in simulated time: `python -m bench.simulate TRACE [--calibration FILE]`.
 
 Replays a recorded arrival trace against the policy that the server runs, with a machine whose batches take
 exactly what a calibration says. A trace is JSON lines, each a request: `lengths` of its texts in tokens, its
@@ -22,6 +22,7 @@ from embedding_runtime.engine.calibration import Calibration
 from embedding_runtime.service.policy.backlog import PRIORITIES, Backlog, Cut, Priority
 from embedding_runtime.service.policy.window import Limits
 
+MEASURED = Path(__file__).with_name("results") / "calibration.json"
 MOST_TEXTS = 256
 
 
@@ -141,10 +142,15 @@ def main() -> None:
     """Print what the trace makes of the policy."""
     parser = argparse.ArgumentParser(prog="python -m bench.simulate")
     parser.add_argument("trace", type=Path)
-    parser.add_argument("calibration", type=Path)
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        help="a table as the server keeps it in PREPARED_CACHE_DIR; left out: what bench.calibrate found",
+    )
     parser.add_argument("--seconds", type=float, default=60.0)
     options = parser.parse_args()
-    costs = Calibration.from_json(json.loads(options.calibration.read_text()))
+    table = json.loads((options.calibration or MEASURED).read_text())
+    costs = Calibration.from_json(table if options.calibration else table["cpu_time"]["calibration"])
     found = mixed(costs, read(options.trace), options.seconds)
     for name, outcome in found.items():
         told = [f"{name:>6}: {outcome.batches} batches, padding {outcome.padding:.1%}"]
