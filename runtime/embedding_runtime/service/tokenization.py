@@ -52,7 +52,7 @@ class Tokenization:
         tokens: list[Tokens] = []
         for some in _portions(texts):
             whole = [self._prepared(text, front) for text in some]
-            read = [self._beginning(text) for text in whole]
+            read = self._beginnings(whole)
             for encoding, text in zip(self._cutting.encode_batch_fast(read), whole, strict=True):
                 if encoding.overflowing and not truncate:
                     raise self._too_long(f"input.{len(tokens)}", self._length(text))
@@ -66,11 +66,11 @@ class Tokenization:
         InputTooLongError where nothing is to be cut.
         """
         if len(query) > self._query_room:
-            beginning = self._measuring.encode(self._beginning(query), add_special_tokens=False)
-            self._check_query(query, len(beginning))
+            (beginning,) = self._beginnings([query])
+            self._check_query(query, self._size(beginning, special=False))
         tokens: list[Tokens] = []
         for some in _portions(documents, len(query)):
-            read = [self._beginning(text) for text in some]
+            read = self._beginnings(some)
             for encoding, text in zip(self._encoded(query, read), some, strict=True):
                 # Only a pair that fills the window can hold a query that does.
                 if len(encoding) >= self._recipe.max_tokens:
@@ -93,18 +93,36 @@ class Tokenization:
         try:
             return self._cutting.encode_batch_fast([(query, document) for document in documents])
         except Exception:  # the library raises bare Exception, also where a query leaves nothing to cut
-            self._check_query(query, len(self._measuring.encode(query, add_special_tokens=False)))
+            self._check_query(query, self._size(query, special=False))
             raise
 
-    def _beginning(self, text: str) -> str:
-        """As much of a text as settles which of its tokens are kept."""
+    def _beginnings(self, texts: Sequence[str]) -> list[str]:
+        """Of each text as much as settles which of its tokens are kept."""
+        read = list(texts)
         size = _CHARACTERS_PER_TOKEN * self._recipe.max_tokens
-        while size < len(text):
-            beginning = text[:size]
-            if len(self._measuring.encode(beginning)) >= self._recipe.max_tokens + _MARGIN:
-                return beginning
-            size *= _GROWTH
-        return text
+        unsettled = [index for index, text in enumerate(texts) if len(text) > size]
+        while unsettled:
+            parts = [texts[index][:size] for index in unsettled]
+            enough = self._recipe.max_tokens + _MARGIN
+            longer = []
+            for index, part, found in zip(
+                unsettled, parts, self._measuring.encode_batch_fast(parts), strict=True
+            ):
+                if len(found) >= enough:
+                    read[index] = part
+                elif len(texts[index]) > size * _GROWTH:
+                    longer.append(index)
+            unsettled, size = longer, size * _GROWTH
+        return read
+
+    def _size(self, text: str, query: str | None = None, *, special: bool = True) -> int:
+        """The tokens of a text, or of a pair.
+
+        As a batch of one, since the library's `encode` holds Python's lock: a second for each megabyte.
+        """
+        asked = text if query is None else (query, text)
+        (found,) = self._measuring.encode_batch_fast([asked], add_special_tokens=special)
+        return len(found)
 
     @property
     def _query_room(self) -> int:
@@ -121,9 +139,8 @@ class Tokenization:
 
     def _length(self, text: str, query: str | None = None, *, special: bool = True) -> str:
         """The tokens of a text, or of a pair, for a message; of an enormous text the least that it has."""
-        part = text if len(text) <= _CHARACTERS_AT_A_TIME else self._beginning(text)
-        first, second = (part, None) if query is None else (query, part)
-        size = len(self._measuring.encode(first, second, add_special_tokens=special))
+        part = text if len(text) <= _CHARACTERS_AT_A_TIME else self._beginnings([text])[0]
+        size = self._size(part, query, special=special)
         return f"{size}" if len(part) == len(text) else f"at least {size}"
 
     def _too_long(self, param: str, size: str) -> InputTooLongError:

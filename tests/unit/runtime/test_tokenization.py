@@ -1,5 +1,7 @@
 """Text to tokens: the recipe's limits hold, whatever tokenizer.json says."""
 
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,3 +140,25 @@ def test_the_length_of_an_enormous_text_is_told_as_the_least_that_it_has(tmp_pat
         _embedder(tmp_path).embed(["cat " * 100_000], truncate=False)
     with pytest.raises(QueryTooLongError, match="the query has at least"):
         _reranker(tmp_path).pairs("cat " * 100_000, ["dog"])
+
+
+def test_other_threads_run_while_an_enormous_text_is_read(tmp_path: Path) -> None:
+    tokenization = _embedder(tmp_path)
+    seconds = [0.0]
+    done = threading.Event()
+
+    def look() -> None:
+        before = time.perf_counter()
+        while not done.wait(0.001):
+            seconds.append(time.perf_counter() - before)
+            before = time.perf_counter()
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    began = time.perf_counter()
+    # Of a single word nothing but all of it settles which tokens are kept.
+    tokenization.embed(["cat" * 3_000_000])
+    whole = time.perf_counter() - began
+    done.set()
+    looking.join()
+    assert max(seconds) < whole / 3
