@@ -38,6 +38,7 @@ from backports import zstd
 from bench.footprint import REAL, process_kind, repositories, served, tree, wait_ready
 from embedding_runtime.api.bodies import parse
 from embedding_runtime.api.codings import compressed
+from embedding_runtime.api.listening import listen
 from embedding_runtime.api.protocol import HttpProtocol
 from embedding_runtime.api.schemas import EmbedRequest
 from embedding_runtime.api.vectors import ARROW, FORMS, JSON, OCTETS
@@ -49,8 +50,8 @@ from embedding_runtime.service.tokenization import Tokenization
 
 RESULTS = Path(__file__).with_name("results") / "hops.json"
 REPEATS, SECONDS_EACH = 5, 0.05
-REQUESTS = {1: 200, 8: 40, 32: 10}
-LOOKS, PAUSE = 250, 0.01
+REQUESTS = {1: 100, 8: 20, 32: 8}
+LOOKS, PAUSE = 200, 0.005
 TEXT = (
     "The committee shall publish its reasons within thirty days, and where it refuses an application it "
     "shall say which of the conditions are not met and what the applicant may do."
@@ -187,7 +188,7 @@ def protocol_cost(http: Any, loop: str) -> float:
     server = uvicorn.Server(config)
     server.capture_signals = nullcontext  # type: ignore[assignment]
     request = b"GET / HTTP/1.1\r\nHost: bench\r\nAccept: */*\r\nUser-Agent: bench\r\n\r\n"
-    count = 2000
+    count = 500
 
     def client(port: int) -> None:
         with closing(Connection(port)) as connection:
@@ -195,7 +196,7 @@ def protocol_cost(http: Any, loop: str) -> float:
                 connection.ask(request)
 
     async def measured() -> float:
-        with socket.create_server(("127.0.0.1", 0)) as bound:
+        with listen("127.0.0.1", 0) as bound:
             serving = asyncio.create_task(server.serve([bound]))
             found = []
             for _ in range(REPEATS):
