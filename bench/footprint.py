@@ -39,8 +39,7 @@ REAL = {
     "all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2",
     "bert-tiny-cross-encoder": "embedding-operator/bert-tiny-cross-encoder",
 }
-WORKERS = 3
-MORE_WORKERS = f"all-MiniLM-L6-v2, {WORKERS} workers"
+MORE_WORKERS = {f"all-MiniLM-L6-v2, {count} workers": count for count in (3, 4)}
 RANDOM = {
     "MiniLM-L6 int8": Shape(6, 384, 12, precision="int8"),
     "bge-small shape": Shape(12, 384, 12),
@@ -248,8 +247,8 @@ def tokenizer() -> Path:
 def main(names: list[str]) -> None:
     """Measure the named models, or all, and write."""
     hub = repositories()
-    for name in names or [*REAL, MORE_WORKERS, *RANDOM]:
-        known_as, workers = name.partition(",")[0], WORKERS if name == MORE_WORKERS else 1
+    for name in names or [*REAL, *MORE_WORKERS, *RANDOM]:
+        known_as, workers = name.partition(",")[0], MORE_WORKERS.get(name, 1)
         with tempfile.TemporaryDirectory() as scratch:
             folder, task = Path(scratch, "model"), "embed"
             if known_as in REAL:
