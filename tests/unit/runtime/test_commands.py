@@ -101,3 +101,12 @@ def test_http_processes_never_import_onnx_runtime_nor_the_hub_client(module: str
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert told.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", ["service.engine_process", "prefetch.command", "prefetch.job"])
+def test_only_the_process_that_prepares_a_graph_imports_the_onnx_package(module: str) -> None:
+    code = f"import sys, embedding_runtime.{module}; print('onnx' in sys.modules)"
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert told.stdout.strip() == "False"
