@@ -168,7 +168,7 @@ class ServeSettings(HubSettings):
         ge=1,
         le=16_777_216,
         alias="MAX_BATCH_TOKENS",
-        description="tokens that one inference holds, padding included; unset: by device",
+        description="tokens that one inference holds, padding included; unset: as many as are fastest here",
     )
     max_queue_tokens: int = Field(
         262_144, ge=1, alias="MAX_QUEUE_TOKENS", description="what may wait; past it 429 with `Retry-After`"
