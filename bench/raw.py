@@ -24,7 +24,7 @@ from bench import corpus
 Int64 = NDArray[np.int64]
 Batch = list[int]
 ONE_BY_ONE = "one by one"
-SINGLE_TEXTS = 160
+SINGLE_TEXTS = 96
 
 
 def plans(lengths: Sequence[int]) -> dict[str, list[Batch]]:

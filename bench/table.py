@@ -73,7 +73,7 @@ def _load(section: Results) -> Iterator[str]:
         ],
     )
     yield ""
-    yield "The raw engine on the 384 texts of the last two, one by one on the first 160:"
+    yield "The raw engine on the 256 texts of the last two, one by one on the 96 of the first:"
     yield ""
     ways = list(next(iter(section["raw"].values()))["texts_per_second"])
     yield from _rows(

@@ -32,7 +32,7 @@ def test_a_plan_runs_every_text_once_within_its_budget(lengths: list[int]) -> No
     for way, batches in plans(lengths).items():
         seen = sorted(index for batch in batches for index in batch)
         if way == ONE_BY_ONE:
-            assert seen == list(range(min(160, len(lengths))))
+            assert seen == list(range(min(96, len(lengths))))
             continue
         budget = int(way.split()[1].replace(",", ""))
         assert seen == list(range(len(lengths)))
