@@ -75,6 +75,7 @@ def every(seconds: float) -> Iterator[float]:
 def load(bench: Bench) -> Result:
     """Throughput and latency of closed loops, and the raw engines on the same texts."""
     runs: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    spent: dict[tuple[str, str], list[float]] = defaultdict(list)
     raw: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     singles: dict[str, list[float]] = defaultdict(list)
     most = max(texts for _, _, texts in POINTS.values())
@@ -90,7 +91,9 @@ def load(bench: Bench) -> Result:
         for server in bench.turned(repeat):
             for point, (clients, each, count) in POINTS.items():
                 requests = split(subject.texts[:count], each, server.request)
+                before = server.cpu_seconds()
                 runs[server.peer.name, point] += drive(server.address, Closed(requests, clients))
+                spent[server.peer.name, point].append((server.cpu_seconds() - before) / count)
     return {
         "raw": {
             name: {
@@ -104,7 +107,11 @@ def load(bench: Bench) -> Result:
             for name, found in raw.items()
         },
         "servers": {
-            server.peer.name: {point: _closed(runs[server.peer.name, point]) for point in POINTS}
+            server.peer.name: {
+                point: _closed(runs[server.peer.name, point])
+                | {"cpu_ms_per_text": repeated([s * 1000 for s in spent[server.peer.name, point]], 2)}
+                for point in POINTS
+            }
             for server in bench.servers
         },
     }

@@ -112,6 +112,7 @@ def main() -> None:
                 "at": datetime.now(UTC).isoformat(timespec="minutes"),
                 "commit": ours.commit(),
                 "repeats": options.repeats,
+                "load_average": round(os.getloadavg()[1], 1),
             }
             path.write_text(json.dumps(results, indent=1) + "\n")
             print(f"{name}: done", flush=True)

@@ -46,7 +46,10 @@ def _about(results: Results) -> str:
 
 
 def _origin(measured: Results) -> str:
-    return f"`{measured['command']}`, {measured['at']}, commit {measured['commit']}"
+    return (
+        f"`{measured['command']}`, {measured['at']}, commit {measured['commit']}; load "
+        f"average of the machine {measured['load_average']} (1 would be one busy core)"
+    )
 
 
 def _rows(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
@@ -81,6 +84,15 @@ def _load(section: Results) -> Iterator[str]:
         [
             [name, *(_spread(found["texts_per_second"][way]) for way in ways)]
             for name, found in section["raw"].items()
+        ],
+    )
+    yield ""
+    yield "## CPU time of the server for one text, ms"
+    yield from _rows(
+        ["server", *points],
+        [
+            [name, *(_spread(found[point]["cpu_ms_per_text"]) for point in points)]
+            for name, found in section["servers"].items()
         ],
     )
     yield ""
