@@ -46,10 +46,10 @@ def _about(results: Results) -> str:
 
 
 def _origin(measured: Results) -> str:
-    return (
-        f"`{measured['command']}`, {measured['at']}, commit {measured['commit']}; load "
-        f"average of the machine {measured['load_average']} (1 would be one busy core)"
-    )
+    told = f"`{measured['command']}`, {measured['at']}, commit {measured['commit']}"
+    if "load_average" in measured:
+        told += f"; load average of the machine {measured['load_average']}"
+    return told
 
 
 def _rows(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
