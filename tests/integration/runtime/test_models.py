@@ -253,9 +253,12 @@ def test_a_budget_unloads_the_least_recently_used_and_default_models_stay(tmp_pa
     )
     with serving(variables, tmp_path / "log") as server:
         server.wait_until("ready")
-        held = _value(server, f'model_memory_bytes{{model="{EMBEDDER}"}}')
-    assert held > 4 << 20
-    variables["MODEL_MEMORY_BUDGET_BYTES"] = str(int(held * 2.6))
+        assert _embed(server, others[0]).status_code == 200
+        details = server.client.get("/models?detail=true").json()["models"]
+    # The first one also bears what the library takes once.
+    first, other = (detail["memory_bytes"] for detail in details if detail["memory_bytes"])
+    assert min(first, other) > 4 << 20
+    variables["MODEL_MEMORY_BUDGET_BYTES"] = str(int(first + 1.6 * other))
     with serving(variables, tmp_path / "log2") as server:
         server.wait_until("ready")
         for name in others:
@@ -301,7 +304,7 @@ def test_an_idle_model_is_unloaded_and_gives_its_memory_back(tmp_path: Path, hub
             wait_for(lambda: len(server.events("model unloaded")) == times, "the model to be unloaded")  # noqa: B023
             event = server.events("model unloaded")[-1]
             assert (event["model"], event["reason"]) == (MINILM, "idle")
-            wait_for(lambda: loaded - _resident(server.engine()) > 70 << 20, "the memory", 10)  # noqa: B023
+            wait_for(lambda: loaded - _resident(server.engine()) > 45 << 20, "the memory", 10)  # noqa: B023
         assert _embed(server).status_code == 200
 
 
