@@ -94,11 +94,14 @@ class Kubectl:
         return Answer(**json.loads(text))
 
     def answer(self, url: str, body: Any = None) -> Answer:
-        """Send a request until something answers: nodes learn of a Service's pods after the operator does."""
+        """Send a request until a server of ours answers: nodes learn of a Service after the operator does.
+
+        Until its node knows the Service a request leaves the cluster, where some proxy may answer it.
+        """
 
         def probe() -> Answer | None:
             found = self.request(url, body)
-            return found if found.status else None
+            return found if "x-request-id" in found.headers else None
 
         return self.wait(f"an answer from {url}", probe, 30)
 
@@ -176,8 +179,6 @@ def client_pod(image: str) -> Object:
         "metadata": {"name": "client"},
         "spec": {
             "terminationGracePeriodSeconds": 0,
-            # a Service's name that is not found for once is not looked for outside the cluster
-            "dnsConfig": {"options": [{"name": "no-tld-query"}]},
             "containers": [
                 {
                     "name": "client",

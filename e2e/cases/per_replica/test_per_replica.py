@@ -21,7 +21,7 @@ def hub(kubectl: Kubectl) -> None:
     metadata = {"name": "hub"}
     kubectl.apply({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": ports}})
     kubectl.apply(_way(kubectl))
-    kubectl.answer(f"http://hub/api/models/{RERANKER}")
+    kubectl.wait("the hub", lambda: kubectl.request(f"http://hub/api/models/{RERANKER}").status == 200)
 
 
 def test_two_nodes_serve_without_a_claim(kubectl: Kubectl) -> None:

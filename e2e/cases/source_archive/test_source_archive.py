@@ -70,9 +70,12 @@ def sha256(kubectl: Kubectl) -> str:
         },
         {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "files"}, "spec": spec},
     )
-    answer = kubectl.answer("http://files/open/sha256")
-    assert answer.status == 200, answer.body
-    return str(answer.body)
+
+    def digest() -> str | None:
+        answer = kubectl.request("http://files/open/sha256")
+        return str(answer.body) if answer.status == 200 else None
+
+    return kubectl.wait("the archive's digest", digest)
 
 
 def of_archive(kubectl: Kubectl, name: str, path: str, sha256: str, **spec: object) -> Object:
