@@ -195,8 +195,21 @@ def test_the_expected_wait_follows_the_pace_of_a_busy_machine() -> None:
     calm = backlog.ahead("bulk").seconds
     for _ in range(50):
         backlog.ran(query, 2 * query.milliseconds / 1000)
-    assert backlog.pace == pytest.approx(2, rel=0.01)
+    assert backlog.pace(0) == pytest.approx(2, rel=0.01)
     assert backlog.ahead("bulk").seconds == pytest.approx(2 * calm, rel=0.01)
+
+
+def test_a_model_that_is_slower_than_calibrated_does_not_lengthen_the_waits_for_another() -> None:
+    backlog = _backlog(TWO_CORES, Limits(1024, 256), Limits(1024, 256))
+    backlog.add(1, 0, [10], "interactive", 0.0)
+    slow = backlog.cut(0.0)
+    assert slow is not None
+    for _ in range(50):
+        backlog.ran(slow, 4 * slow.milliseconds / 1000)
+    backlog.add(2, 1, [10] * 500, "bulk", 0.0)
+    other = backlog.ahead("bulk").seconds
+    backlog.add(3, 0, [10] * 500, "bulk", 0.0)
+    assert backlog.ahead("bulk").seconds == pytest.approx(5 * other, rel=0.01)
 
 
 def test_one_hiccup_does_not_upset_the_pace() -> None:
@@ -205,7 +218,7 @@ def test_one_hiccup_does_not_upset_the_pace() -> None:
     cut = backlog.cut(0.0)
     assert cut is not None
     backlog.ran(cut, 60.0)
-    assert backlog.pace < 3
+    assert backlog.pace(0) < 3
 
 
 def test_a_batch_is_not_filled_where_padding_would_cost_more_than_it_saves() -> None:

@@ -50,11 +50,12 @@ class Backlog:
 
     While interactive requests come, a batch of bulk is a short slice, so that the next one waits for little.
     While they fill the time, bulk gets a fixed share of it. Within a class requests take turns (`Line`).
-    `pace`: how many times longer than calibrated a batch takes now, since others use the processor too.
+    A model's pace is how many times longer than calibrated its batches take now: others use the processor
+    too, and what a model was calibrated beside has gone meanwhile.
     """
 
     def __init__(self) -> None:
-        self.pace = 1.0
+        self._paces: dict[int, float] = {}
         self._interactive, self._bulk = Line(), Line()
         self._costs: dict[int, Calibration] = {}
         self._last_interactive = float("-inf")
@@ -69,15 +70,20 @@ class Backlog:
         """What waits in a class; only to be read."""
         return self._interactive if priority == "interactive" else self._bulk
 
+    def pace(self, slot: int) -> float:
+        """How many times longer than calibrated the batches of an open model take now."""
+        return self._paces[slot]
+
     def open(self, slot: int, limits: Limits, costs: Calibration) -> None:
         """From now on requests for this model may be added."""
-        self._costs[slot] = costs
+        self._costs[slot], self._paces[slot] = costs, 1.0
         for line in (self._interactive, self._bulk):
             line.open(slot, Model(limits, costs))
 
     def close(self, slot: int) -> None:
         """Forget a model that nothing waits for. An unknown one is no error."""
         self._costs.pop(slot, None)
+        self._paces.pop(slot, None)
         for line in (self._interactive, self._bulk):
             line.close(slot)
 
@@ -99,11 +105,9 @@ class Backlog:
         """
         queries, bulk = self._interactive, self._bulk
         if priority == "bulk":
-            return Ahead(
-                queries.tokens + bulk.tokens, self.pace * (queries.milliseconds + bulk.milliseconds) / 1000
-            )
+            return Ahead(queries.tokens + bulk.tokens, self._seconds(queries) + self._seconds(bulk))
         stretched = 1 - _BULK_SHARE if bulk else 1.0
-        return Ahead(queries.tokens, self.pace * queries.milliseconds / stretched / 1000)
+        return Ahead(queries.tokens, self._seconds(queries) / stretched)
 
     def cut(self, now: float) -> Cut | None:
         """The next batch, no longer waiting; None when nothing waits."""
@@ -115,7 +119,7 @@ class Backlog:
         slot, items = line.cut(bound)
         padded = len(items) * items[-1][0]
         taking = self._costs[slot].milliseconds(len(items), items[-1][0])
-        self._settle(taking * self.pace, bulk=bulk, contended=contended)
+        self._settle(taking * self._paces[slot], bulk=bulk, contended=contended)
         return Cut(
             slot,
             "bulk" if bulk else "interactive",
@@ -126,9 +130,13 @@ class Backlog:
         )
 
     def ran(self, cut: Cut, seconds: float) -> None:
-        """A batch took so long: learn the pace."""
+        """A batch of an open model took so long: learn the model's pace."""
         found = min(_MOST_PACE, max(_LEAST_PACE, 1000 * seconds / cut.milliseconds))
-        self.pace += _SMOOTHING * (found - self.pace)
+        self._paces[cut.slot] += _SMOOTHING * (found - self._paces[cut.slot])
+
+    def _seconds(self, line: Line) -> float:
+        """What all that waits in a line takes at the pace of now."""
+        return sum(self._paces[slot] * taking for slot, taking in line.milliseconds.items()) / 1000
 
     def _slice(self, now: float) -> Slice:
         """How long a batch of bulk may take now, by the calibration.

@@ -28,7 +28,7 @@ class Line:
 
     A request at its turn puts its longest waiting text into the batch, which is then filled from every
     request of the same model. So a request of n texts is done after at most n of its turns, however large the
-    others are. `tokens` and `milliseconds`: what waits, and what it takes in good batches.
+    others are. `tokens`: what waits. `milliseconds`: what that takes in good batches, by slot.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Line:
         self._requests: dict[int, _Waiting] = {}
         self._turns: deque[int] = deque()
         self.tokens = 0
-        self.milliseconds = 0.0
+        self.milliseconds: dict[int, float] = {}
 
     def __len__(self) -> int:
         """The number of texts that wait."""
@@ -48,12 +48,13 @@ class Line:
 
     def open(self, slot: int, model: Model) -> None:
         """From now on requests for this model may be added."""
-        self._models[slot], self._sorted[slot] = model, []
+        self._models[slot], self._sorted[slot], self.milliseconds[slot] = model, [], 0.0
 
     def close(self, slot: int) -> None:
         """Forget a model that nothing waits for. An unknown one is no error."""
         self._models.pop(slot, None)
         self._sorted.pop(slot, None)
+        self.milliseconds.pop(slot, None)
 
     def add(self, request: int, slot: int, lengths: Sequence[int]) -> None:
         """A request of texts with these lengths joins at the end of the turns."""
@@ -74,7 +75,7 @@ class Line:
         for item in waiting.items:
             del line[bisect_left(line, item)]
             self._count(waiting.slot, item, -1)
-        self._settle()
+        self._settle(waiting.slot)
 
     def cut(self, bound: Slice | None) -> tuple[int, list[Item]]:
         """The slot and the texts of the next batch, which wait no longer. Something must be waiting."""
@@ -88,7 +89,7 @@ class Line:
         del line[low:high]
         for item in taken:
             self._leave(waiting.slot, item)
-        self._settle()
+        self._settle(waiting.slot)
         return waiting.slot, taken
 
     def _leave(self, slot: int, item: Item) -> None:
@@ -102,9 +103,9 @@ class Line:
 
     def _count(self, slot: int, item: Item, sign: int) -> None:
         self.tokens += sign * item[0]
-        self.milliseconds += sign * self._models[slot].costs.share(item[0])
+        self.milliseconds[slot] += sign * self._models[slot].costs.share(item[0])
 
-    def _settle(self) -> None:
+    def _settle(self, slot: int) -> None:
         """What was added and taken away again in another order leaves a rest of rounding."""
-        if not self._turns:
-            self.milliseconds = 0.0
+        if not self._sorted[slot]:
+            self.milliseconds[slot] = 0.0
