@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -124,9 +124,13 @@ def cpu_seconds(root: int) -> dict[str, float]:
 
 @contextmanager
 def served(
-    folder: Path, task: str, workers: int, log_level: str = "error"
+    folder: Path,
+    task: str,
+    workers: int,
+    log_level: str = "error",
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[int, httpx.Client]]:
-    """Serve a folder like a pod does; the supervisor's process id and a client."""
+    """Serve a folder like a pod does, or as the variables say; the supervisor's process id and a client."""
     with socket.socket() as free, socket.socket() as other:
         free.bind(("127.0.0.1", 0))
         other.bind(("127.0.0.1", 0))
@@ -148,6 +152,7 @@ def served(
             "API_WORKERS": str(workers),
             "LOG_LEVEL": log_level,
             "REQUEST_TIMEOUT_SECS": "600",
+            **(variables or {}),
         }
         process = subprocess.Popen([*RUNTIME, "serve"], env=environment)
         try:
