@@ -127,6 +127,8 @@ class Supervisor:
 
     def run(self) -> int:
         """Start everything, keep it running until a signal says stop, drain. Returns the exit code."""
+        # The engine is an interpreter of its own, with its own imports to do: side by side with these here.
+        self._start_due([self._engine])
         # Before the first fork, so that the HTTP processes share these pages, and after the metrics folder is
         # known, which prometheus_client reads when it is imported.
         from embedding_runtime.api.process import prepare
