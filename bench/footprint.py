@@ -129,20 +129,26 @@ def served(
     workers: int,
     log_level: str = "error",
     variables: Mapping[str, str] | None = None,
+    others: Mapping[str, Path] | None = None,
 ) -> Iterator[tuple[int, httpx.Client]]:
-    """Serve a folder like a pod does, or as the variables say; the supervisor's process id and a client."""
+    """Serve a folder like a pod does, or as the variables say; the supervisor's process id and a client.
+
+    `others`: folders of models by id, which are loaded when they are asked for.
+    """
     with socket.socket() as free, socket.socket() as other:
         free.bind(("127.0.0.1", 0))
         other.bind(("127.0.0.1", 0))
         port, metrics = free.getsockname()[1], other.getsockname()[1]
     with tempfile.TemporaryDirectory() as scratch:
         config = Path(scratch, "models.json")
-        config.write_text(json.dumps({"models": [{"id": "bench/model", "path": str(folder)}]}))
+        folders = {"bench/model": folder, **(others or {})}
+        entries = [{"id": name, "path": str(where)} for name, where in folders.items()]
+        config.write_text(json.dumps({"models": entries}))
         environment = os.environ | {
             "MODELS_CONFIG": str(config),
             "DEFAULT_EMBEDDING_MODEL": "bench/model" if task == "embed" else "",
             "DEFAULT_RERANKING_MODEL": "bench/model" if task == "rerank" else "",
-            "ALLOWED_MODELS": "bench/model",
+            "ALLOWED_MODELS": ",".join(folders),
             "HF_HOME": scratch,
             "HF_HUB_OFFLINE": "1",
             "ORT_EXECUTION_PROVIDER": "cpu",
