@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedding_runtime.api.listening import listen
+from embedding_runtime.engine.memory import share_arenas
+from embedding_runtime.engine.threads import cpu_limit
 from embedding_runtime.errors import SettingsError
 from embedding_runtime.lifeline import die_with
 from embedding_runtime.pulse import Pulse, hung
@@ -64,6 +66,7 @@ def serve(settings: ServeSettings) -> int:
 
     Raises AddressInUseError and SettingsError before anything was started.
     """
+    share_arenas(cpu_limit())
     listening = listen(settings.api_host, settings.api_port)
     around = None
     if settings.metrics_port is not None:
