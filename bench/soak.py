@@ -32,7 +32,7 @@ from bench.suite import turn
 RESULTS = Path(__file__).with_name("results") / "soak.json"
 CLIENTS, INTERVAL, LIMIT, MOST_TOKENS = 4, 2.5, 254, 4096
 MINUTE, SETTLED = 60.0, 15.0
-MINUTES_A_TURN = 2
+MINUTES_A_TURN = 4
 VISITOR, VISITOR_IDLE = "bert-tiny-cross-encoder", 15
 
 
