@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -124,21 +124,31 @@ def cpu_seconds(root: int) -> dict[str, float]:
 
 @contextmanager
 def served(
-    folder: Path, task: str, workers: int, log_level: str = "error"
+    folder: Path,
+    task: str,
+    workers: int,
+    log_level: str = "error",
+    variables: Mapping[str, str] | None = None,
+    others: Mapping[str, Path] | None = None,
 ) -> Iterator[tuple[int, httpx.Client]]:
-    """Serve a folder like a pod does; the supervisor's process id and a client."""
+    """Serve a folder like a pod does, or as the variables say; the supervisor's process id and a client.
+
+    `others`: folders of models by id, which are loaded when they are asked for.
+    """
     with socket.socket() as free, socket.socket() as other:
         free.bind(("127.0.0.1", 0))
         other.bind(("127.0.0.1", 0))
         port, metrics = free.getsockname()[1], other.getsockname()[1]
     with tempfile.TemporaryDirectory() as scratch:
         config = Path(scratch, "models.json")
-        config.write_text(json.dumps({"models": [{"id": "bench/model", "path": str(folder)}]}))
+        folders = {"bench/model": folder, **(others or {})}
+        entries = [{"id": name, "path": str(where)} for name, where in folders.items()]
+        config.write_text(json.dumps({"models": entries}))
         environment = os.environ | {
             "MODELS_CONFIG": str(config),
             "DEFAULT_EMBEDDING_MODEL": "bench/model" if task == "embed" else "",
             "DEFAULT_RERANKING_MODEL": "bench/model" if task == "rerank" else "",
-            "ALLOWED_MODELS": "bench/model",
+            "ALLOWED_MODELS": ",".join(folders),
             "HF_HOME": scratch,
             "HF_HUB_OFFLINE": "1",
             "ORT_EXECUTION_PROVIDER": "cpu",
@@ -148,6 +158,7 @@ def served(
             "API_WORKERS": str(workers),
             "LOG_LEVEL": log_level,
             "REQUEST_TIMEOUT_SECS": "600",
+            **(variables or {}),
         }
         process = subprocess.Popen([*RUNTIME, "serve"], env=environment)
         try:

@@ -3,7 +3,8 @@
 Adds to bench/results/hops.json, under the label, medians in microseconds:
 
 - parts: each step alone, in this process, on what the real server would be given (all-MiniLM-L6-v2 and its
-  tokenizer; vectors of 384 and of 1,024 dimensions), with the bytes that it hands on;
+  tokenizer; vectors of 384 and of 1,024 dimensions), with the bytes that it hands on, and those that Python
+  and numpy hold for it at most while it runs: each copy that it makes, and the one that it hands on;
 - served: the real server with one HTTP process, asked over one kept connection. `client` is what the client
   waits, `http` what of it the stages that Server-Timing tells do not explain before and after the routes,
   `frames` what lies between the routes and the engine's batch beside them; and the CPU time that a request
@@ -24,6 +25,7 @@ import statistics
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
@@ -73,6 +75,18 @@ def microseconds(do: Callable[[], object]) -> float:
     return round(statistics.median(found), 1)
 
 
+def held(do: Callable[[], object]) -> int:
+    """Return the most bytes that one call holds at a time beyond what it was given."""
+    do()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        do()
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+
+
 def parts(folder: Path, texts: int, width: int) -> dict[str, dict[str, float]]:
     """Return what each step takes and hands on, for a request of so many texts."""
     recipe = read_recipe(folder, "bench")
@@ -108,7 +122,10 @@ def parts(folder: Path, texts: int, width: int) -> dict[str, dict[str, float]]:
             len(zstd.compress(encoded[OCTETS], 1)),
         ),
     }
-    return {name: {"us": microseconds(do), "bytes": size} for name, (do, size) in steps.items()}
+    return {
+        name: {"us": microseconds(do), "bytes": size, "held_bytes": held(do)}
+        for name, (do, size) in steps.items()
+    }
 
 
 def on_cpu(root: int) -> dict[str, float]:

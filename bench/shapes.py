@@ -28,6 +28,7 @@ class Shape:
     heads: int
     positions: int = 512
     precision: str = "fp32"
+    vocabulary: int = VOCABULARY
 
 
 class _Graph:
@@ -74,7 +75,7 @@ def lay_out(shape: Shape, tokenizer: Path, folder: Path) -> None:
         "intermediate_size": 4 * shape.hidden,
         "max_position_embeddings": shape.positions,
         "pad_token_id": 0,
-        "vocab_size": VOCABULARY,
+        "vocab_size": shape.vocabulary,
     }
     (folder / "config.json").write_text(json.dumps(config))
     limit = {"max_seq_length": shape.positions, "do_lower_case": False}
@@ -92,7 +93,7 @@ def lay_out(shape: Shape, tokenizer: Path, folder: Path) -> None:
 
 def _model(shape: Shape) -> onnx.ModelProto:
     graph, wide = _Graph(), shape.hidden
-    words = graph.op("Gather", [graph.weight("words", VOCABULARY, wide), "input_ids"])
+    words = graph.op("Gather", [graph.weight("words", shape.vocabulary, wide), "input_ids"])
     kinds = graph.op("Gather", [graph.weight("kinds", 2, wide), "token_type_ids"])
     length = graph.op("Gather", [graph.op("Shape", ["input_ids"]), graph.constant("one.i", 1, np.int64)])
     range_ = [graph.constant("zero.i", 0, np.int64), length, graph.constant("step.i", 1, np.int64)]

@@ -21,6 +21,8 @@ from functools import partial
 from pathlib import Path
 
 from embedding_runtime.api.listening import listen
+from embedding_runtime.engine.memory import share_arenas
+from embedding_runtime.engine.threads import cpu_limit
 from embedding_runtime.errors import SettingsError
 from embedding_runtime.lifeline import die_with
 from embedding_runtime.pulse import Pulse, hung
@@ -65,6 +67,7 @@ def serve(settings: ServeSettings) -> int:
 
     Raises AddressInUseError and SettingsError before anything was started.
     """
+    share_arenas(cpu_limit())
     listening = listen(settings.api_host, settings.api_port)
     around = None
     if settings.metrics_port is not None:
@@ -131,6 +134,8 @@ class Supervisor:
 
     def run(self) -> int:
         """Start everything, keep it running until a signal says stop, drain. Returns the exit code."""
+        # The engine is an interpreter of its own, with its own imports to do: side by side with these here.
+        self._start_due([self._engine])
         # Before the first fork, so that the HTTP processes share these pages, and after the metrics folder is
         # known, which prometheus_client reads when it is imported.
         from embedding_runtime.api.process import prepare

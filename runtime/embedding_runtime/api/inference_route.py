@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from embedding_runtime.api.bodies import parse, read_body
+from embedding_runtime.api.bodies import check_values, parse, read_body
 from embedding_runtime.api.codings import decoded
 from embedding_runtime.api.exchange import exchange_of
 from embedding_runtime.api.waiting import allowed_seconds, deadline, while_connected
@@ -37,7 +37,9 @@ def _answering(endpoint: Endpoint, schema: type[BaseModel]) -> ASGIApp:
         headers = exchange_of(scope).headers
         async with deadline(allowed_seconds(headers, settings.request_timeout_secs)):
             sent = await read_body(receive, headers, settings.max_request_bytes)
-            body = parse(schema, await decoded(sent, headers, settings.max_request_bytes), headers)
+            content = await decoded(sent, headers, settings.max_request_bytes)
+            await check_values(content, settings.max_inputs_per_request)
+            body = parse(schema, content, headers)
             async with while_connected(receive):
                 response = await endpoint(body, Request(scope))
         await response(scope, receive, send)

@@ -167,10 +167,12 @@ def _prune(graph: onnx.GraphProto) -> None:
         kept.append(node)
         needed.update(_read(node))
     kept.reverse()
-    weights = [tensor for tensor in graph.initializer if tensor.name in needed]
-    del graph.node[:], graph.initializer[:]
+    del graph.node[:]
     graph.node.extend(kept)
-    graph.initializer.extend(weights)
+    # One by one, since a new list would be a copy of all weights.
+    for at in reversed(range(len(graph.initializer))):
+        if graph.initializer[at].name not in needed:
+            del graph.initializer[at]
 
 
 def _read(node: onnx.NodeProto) -> Iterator[str]:

@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -52,16 +53,18 @@ def key(source: ModelSource, target: Target) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:40]
 
 
-def find(folders: Sequence[Path], key: str) -> Entry | None:
+def find(folders: Sequence[Path], key: str, *, fresh: bool = False) -> Entry | None:
     """What the first of the folders that has it holds under the key, whose files are as they were written.
 
-    Reads every byte of it. Raises nothing: what cannot be read or is damaged is not there.
+    Reads every byte of it, unless it is `fresh`, which is written just now and compared when it is found
+    again. Raises nothing: what cannot be read or is damaged is not there.
     """
     for folder in folders:
         home = folder / key
         try:
             said = json.loads((home / _MANIFEST).read_text(encoding="utf-8"))
-            damaged = [name for name, digest in said["files"].items() if _digest(home / name) != digest]
+            files = {} if fresh else said["files"]
+            damaged = [name for name, digest in files.items() if _digest(home / name) != digest]
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -110,17 +113,21 @@ def publish(scratch: Path, key: str, source: ModelSource, target: Target, note: 
     if note is not None:
         for path in scratch.iterdir():
             path.unlink()
+    with ThreadPoolExecutor(1) as disk:
+        written = disk.map(_sync, list(scratch.iterdir()))
+        found = {path.name: _digest(path) for path in scratch.iterdir()}
+        list(written)
     manifest = {
         "model": source.id,
         "commit": source.commit,
         "precision": target.precision,
         "note": note,
-        "files": {path.name: _digest(path) for path in scratch.iterdir()},
+        "files": found,
     }
     (scratch / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     # Readable for the pods that mount the volume, whatever the scratch folder was.
     scratch.chmod(0o755)
-    for path in (*scratch.iterdir(), scratch):
+    for path in (scratch / _MANIFEST, scratch):
         _sync(path)
     home = scratch.parent / key
     if home.exists():  # damaged, or it would have been taken

@@ -14,6 +14,8 @@ from typing import TypeVar
 
 from embedding_runtime import metrics
 from embedding_runtime.engine.gpu import Gpu, nvml
+from embedding_runtime.engine.memory import share_arenas
+from embedding_runtime.engine.threads import cpu_limit
 from embedding_runtime.errors import RuntimeFault, WireError
 from embedding_runtime.lifeline import die_with
 from embedding_runtime.pulse import Pulse
@@ -196,6 +198,7 @@ def _exit() -> None:
 def main(path: str, pulse: str) -> None:
     """Run the engine until SIGTERM."""
     die_with(os.getppid())
+    share_arenas(cpu_limit())
     settings = ServeSettings.load()
     configure(settings.log_filter, settings.log_format, process="engine")
     asyncio.run(_main(settings, path, Pulse(Path(pulse))))

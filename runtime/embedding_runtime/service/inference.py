@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -68,7 +69,7 @@ class Inference:
         self._names = Names(configured(settings), settings.allowed_patterns, known_models())
         self._cached = CachedNames(settings.cache_dir)
         self._client = EngineClient(socket_path, self._learn)
-        self._tokenizers = Tokenizers()
+        self._tokenizers = Tokenizers(Path(socket_path).with_name("tokenizers.lock"))
         self._loaded: frozenset[str] = frozenset()
         # What requests named lately, for as long as the engine's state stays the same.
         self._serving: dict[tuple[str | None, Task], _Serving] = {}

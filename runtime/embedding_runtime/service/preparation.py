@@ -68,4 +68,4 @@ def _made(source: ModelSource, target: Target, name: str, folder: Path) -> Entry
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         return f"it could not be prepared: {lines[-1] if lines else f'exit code {done.returncode}'}"
-    return find([folder], name) or f"what was prepared in {folder} cannot be read"
+    return find([folder], name, fresh=True) or f"what was prepared in {folder} cannot be read"

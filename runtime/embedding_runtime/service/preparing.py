@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -71,30 +72,26 @@ def _make(source: ModelSource, target: Target, scratch: Path) -> str | None:
 
     Raises OSError, and RuntimeFault for what may go another time.
     """
+    texts, rounded = _probes(source), target.precision != source.precision
+    own = Prepared.as_it_is(source)
+    made = Prepared(scratch / GRAPH, target.precision, plain=False, note=None, key="")
     try:
-        rounded = target.precision != source.precision
-        rewrite(source.graph_path, source.recipe, scratch, int8=rounded)
-        return _fault(source, target, scratch / GRAPH)
+        # Two things at a time, since readiness waits for it: ONNX Runtime lets go of Python's lock.
+        with ThreadPoolExecutor(1) as beside:
+            wanted = beside.submit(_rows, own, source, texts)
+            whole = None if rounded else beside.submit(fused_nodes, own.path)
+            rewrite(source.graph_path, source.recipe, scratch, int8=rounded)
+            fused = None if rounded else beside.submit(fused_nodes, made.path)
+            rows = _rows(made, source, texts)
+            keep(made.path, texts, wanted.result()[: len(texts)])
+            why = unlike(rows, wanted.result(), source.recipe.task, target.precision)
+            if why or whole is None or fused is None:  # of other layers other nodes are fused
+                return why
+            missing = lost(whole.result(), fused.result())
     except RuntimeFault as error:
         if not error.permanent:
             raise
         return error.message
-
-
-def _fault(source: ModelSource, target: Target, graph: Path) -> str | None:
-    """What is wrong with a prepared graph; None where nothing is.
-
-    Raises RuntimeFault where one of the graphs does not load or run.
-    """
-    texts = _probes(source)
-    own = Prepared.as_it_is(source)
-    made = Prepared(graph, target.precision, plain=False, note=None, key="")
-    rows, wanted = (_rows(each, source, texts) for each in (made, own))
-    keep(graph, texts, wanted[: len(texts)])
-    why = unlike(rows, wanted, source.recipe.task, target.precision)
-    if why is not None or target.precision != source.precision:  # of other layers other nodes are fused
-        return why
-    missing = lost(fused_nodes(own.path), fused_nodes(graph))
     return (
         f"ONNX Runtime does not fuse in it what it fuses in the model's own: {missing}" if missing else None
     )

@@ -28,7 +28,7 @@ class Tokenization:
     """One model's tokenizer. Thread-safe: what is made later is made twice at worst."""
 
     def __init__(self, path: Path, recipe: Recipe) -> None:
-        self._path, self._recipe = path, recipe
+        self._recipe = recipe
         self._cutting = _read(path)
         if recipe.task == "embed":
             self._cutting.enable_truncation(recipe.max_tokens)
@@ -37,8 +37,14 @@ class Tokenization:
 
     @cached_property
     def _measuring(self) -> Tokenizer:
-        """Cuts nothing. Some megabytes that only texts far over the limit need."""
-        return _read(self._path)
+        """Cuts nothing. Shares the vocabulary, which may take hundreds of megabytes and a second to read."""
+        cutting = self._cutting
+        measuring = Tokenizer(cutting.model)
+        measuring.normalizer, measuring.pre_tokenizer = cutting.normalizer, cutting.pre_tokenizer
+        measuring.post_processor = cutting.post_processor
+        measuring.add_tokens(list(cutting.get_added_tokens_decoder().values()))
+        measuring.encode_special_tokens = cutting.encode_special_tokens
+        return measuring
 
     def embed(
         self, texts: Sequence[str], *, prompt: str | None = None, truncate: bool = True

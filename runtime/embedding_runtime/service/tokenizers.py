@@ -1,6 +1,14 @@
-"""The tokenizers of the models that the engine has, read once for each in this process."""
+"""The tokenizers of the models that the engine has, read once for each in this process.
+
+The library reads a file with Python's lock held, for almost a second where it is as large as XLM-RoBERTa's:
+its process answers nothing meanwhile. So the server's processes read such files one after the other, and
+those that do not read take the connections that come.
+"""
 
 import asyncio
+import fcntl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from embedding_runtime.errors import InternalError
@@ -12,11 +20,19 @@ from embedding_runtime.service.tokenization import Tokenization
 
 _Key = tuple[Path, Recipe]
 
+# A smaller file is read in less than a tenth of a second.
+_LARGE_BYTES = 1 << 20
+_LOOK_SECONDS = 0.02
+
 
 class Tokenizers:
-    """By model; a model that the engine knows no more loses its tokenizer."""
+    """By model; a model that the engine knows no more loses its tokenizer.
 
-    def __init__(self) -> None:
+    `turns`: a file that all processes of a server lock while they read a large tokenizer.
+    """
+
+    def __init__(self, turns: Path) -> None:
+        self._turns = turns
         self._reading: dict[Wanted, tuple[_Key, asyncio.Task[Tokenization]]] = {}
 
     def learn(self, state: EngineState) -> None:
@@ -49,8 +65,34 @@ class Tokenizers:
         known = self._reading.get(wanted)
         if known is not None and known[0] == key:
             return known[1]
-        reading = asyncio.create_task(asyncio.to_thread(Tokenization, *key))
+        reading = asyncio.create_task(self._read(*key))
         # What it raises is told by `of` and `trouble`, or by nobody when the model went meanwhile.
         reading.add_done_callback(lambda task: task.cancelled() or task.exception())
         self._reading[wanted] = (key, reading)
         return reading
+
+    async def _read(self, path: Path, recipe: Recipe) -> Tokenization:
+        if not _is_large(path):
+            return await asyncio.to_thread(Tokenization, path, recipe)
+        async with _turn(self._turns):
+            return await asyncio.to_thread(Tokenization, path, recipe)
+
+
+def _is_large(path: Path) -> bool:
+    try:
+        return path.stat().st_size > _LARGE_BYTES
+    except OSError:  # reading it will tell
+        return False
+
+
+@asynccontextmanager
+async def _turn(path: Path) -> AsyncIterator[None]:
+    """Hold a lock of the whole server."""
+    with path.open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(_LOOK_SECONDS)
+        yield

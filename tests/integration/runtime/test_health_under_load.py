@@ -20,6 +20,7 @@ from tests.unit.runtime import made
 _BOUND_SECONDS = 0.25
 _LOOKS = 100
 _JSON = {"Content-Type": "application/json"}
+_CROWD = json.dumps({"input": [1] * 1_000_000}).encode()
 _LONG = json.dumps({"input": ["cat dog " * 600] * 1000}).encode()
 
 
@@ -49,6 +50,10 @@ def _fill(client: httpx.Client) -> None:
     client.post("/embed", json={"input": ["cat"] * 2048}, headers={"X-Request-Timeout-Ms": "3000"})
 
 
+def _crowd(client: httpx.Client) -> None:
+    assert client.post("/embed", content=_CROWD, headers=_JSON).status_code == 413
+
+
 @contextmanager
 def _clients(server: Server, do: Callable[[httpx.Client], None]) -> Iterator[None]:
     """Three clients that ask without pause."""
@@ -70,7 +75,7 @@ def _clients(server: Server, do: Callable[[httpx.Client], None]) -> Iterator[Non
             thread.join()
 
 
-@pytest.mark.parametrize("do", [_stream, _fill])
+@pytest.mark.parametrize("do", [_stream, _fill, _crowd])
 def test_liveness_answers_while_the_process_is_busy(
     server: Server, do: Callable[[httpx.Client], None]
 ) -> None:

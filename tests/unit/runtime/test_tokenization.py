@@ -162,3 +162,10 @@ def test_other_threads_run_while_an_enormous_text_is_read(tmp_path: Path) -> Non
     done.set()
     looking.join()
     assert max(seconds) < whole / 3
+
+
+def test_a_tokenizer_is_read_once(tmp_path: Path) -> None:
+    tokenization = _reranker(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(QueryTooLongError, match="the query has 60000 tokens"):
+        tokenization.pairs("cat " * 60_000, ["dog"])
