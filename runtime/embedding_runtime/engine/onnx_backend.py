@@ -124,8 +124,9 @@ class OnnxBackend:
         options.intra_op_num_threads = self._execution.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # A spinning thread pool takes the CPU from the HTTP processes, and from the neighbours of a pod.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Threads that sleep between two operators cost a third of a single text's time. After a run they do
+        # sleep: spinning then would take the CPU from the HTTP processes, and from the neighbours of a pod.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         # Every batch has another shape: remembered plans for shapes that never come again only hold memory.
         options.enable_mem_pattern = False
         return options

@@ -5,12 +5,14 @@ engine's last state, reconnects for ever.
 import asyncio
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from embedding_runtime.engine.backend import Tokens
 from embedding_runtime.errors import EngineUnavailableError, WireError
 from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.service import wire
+from embedding_runtime.service.link import Link
 from embedding_runtime.service.policy.backlog import Priority
 from embedding_runtime.service.state import EngineState
 from embedding_runtime.telemetry import logger
@@ -27,7 +29,7 @@ class EngineClient:
     def __init__(self, path: str, on_state: Callable[[EngineState | None], None]) -> None:
         self._path = path
         self._on_state = on_state
-        self._writer: asyncio.StreamWriter | None = None
+        self._link: Link | None = None
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._ids = itertools.count(1)
         self.state: EngineState | None = None
@@ -53,60 +55,75 @@ class EngineClient:
         return slot
 
     async def _ask(self, request: int, frame: bytes) -> Any:
-        if self._writer is None:
+        if self._link is None:
             raise EngineUnavailableError(_GONE, retry_after=1)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[request] = future
         try:
-            self._writer.write(frame)
+            self._link.send(frame)
             return await future
         except asyncio.CancelledError:
-            if self._writer is not None and request in self._waiting:
-                self._writer.write(wire.cancel(request))
+            if self._link is not None and request in self._waiting:
+                self._link.send(wire.cancel(request))
             raise
         finally:
             self._waiting.pop(request, None)
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
+            ended: asyncio.Future[Exception | None] = loop.create_future()
             try:
-                reader, self._writer = await asyncio.open_unix_connection(self._path)
+                await loop.create_unix_connection(partial(self._attended, ended), self._path)
             except OSError:
                 await asyncio.sleep(_RECONNECT_SECONDS)
                 continue
             try:
-                await self._read(reader)
-            except Exception:
-                # Whatever it was: without this loop the process would answer 503 for ever.
-                _log.exception("connection to the engine ended")
-                await asyncio.sleep(_RECONNECT_SECONDS)
+                if (error := await ended) is not None:
+                    # Whatever it was: without this loop the process would answer 503 for ever.
+                    _log.error("connection to the engine ended", exc_info=error)
+                    await asyncio.sleep(_RECONNECT_SECONDS)
             finally:
                 self._disconnected()
 
-    async def _read(self, reader: asyncio.StreamReader) -> None:
-        while (frame := await wire.read_frame(reader)) is not None:
-            if frame.kind is wire.Kind.STATUS:
-                self.state = wire.parse_status(frame.payload)
-                self._on_state(self.state)
-                continue
-            future = self._waiting.get(frame.request)
-            if future is None or future.done():
-                continue
-            if frame.kind is wire.Kind.ROWS:
-                future.set_result(wire.parse_rows(frame.payload))
-            elif frame.kind is wire.Kind.LOADED:
-                future.set_result(frame.slot)
-            elif frame.kind is wire.Kind.ERROR:
-                future.set_exception(wire.parse_error(frame.payload))
-            else:
-                raise WireError(f"the engine sent a {frame.kind.name}")
+    def _attended(self, ended: asyncio.Future[Exception | None]) -> Link:
+        """A link whose end settles the future."""
+        link = Link()
+
+        def begin() -> None:
+            self._link = link
+
+        def end(error: Exception | None) -> None:
+            if not ended.done():
+                ended.set_result(error)
+
+        link.attend(self._heard, end, begin)
+        return link
+
+    def _heard(self, frame: wire.Frame) -> None:
+        """Raises WireError."""
+        if frame.kind is wire.Kind.STATUS:
+            self.state = wire.parse_status(frame.payload)
+            self._on_state(self.state)
+            return
+        future = self._waiting.get(frame.request)
+        if future is None or future.done():
+            return
+        if frame.kind is wire.Kind.ROWS:
+            future.set_result(wire.parse_rows(frame.payload))
+        elif frame.kind is wire.Kind.LOADED:
+            future.set_result(frame.slot)
+        elif frame.kind is wire.Kind.ERROR:
+            future.set_exception(wire.parse_error(frame.payload))
+        else:
+            raise WireError(f"the engine sent a {frame.kind.name}")
 
     def _disconnected(self) -> None:
         """Every waiter gets its error now; nobody waits for an engine that may never come back."""
-        if self._writer is not None:
-            self._writer.close()
-        self._writer, self.state = None, None
+        if self._link is not None:
+            self._link.close()
+        self._link, self.state = None, None
         self._on_state(None)
         for future in self._waiting.values():
             if not future.done():

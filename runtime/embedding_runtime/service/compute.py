@@ -19,7 +19,7 @@ from embedding_runtime.engine.backend import Backend, Float32, Tokens
 from embedding_runtime.engine.calibration import Calibration
 from embedding_runtime.errors import InternalError, OverloadedError, RuntimeFault, UnloadedError
 from embedding_runtime.pulse import Pulse
-from embedding_runtime.service.gauges import BatchGauges, queue_gauges
+from embedding_runtime.service.gauges import BatchGauges, QueueGauges
 from embedding_runtime.service.policy.admission import Bounds, refusal
 from embedding_runtime.service.policy.backlog import Backlog, Cut, Priority
 from embedding_runtime.service.policy.window import Limits
@@ -77,6 +77,7 @@ class Compute(threading.Thread):
         self._open: dict[int, _Open] = {}
         self._closing: list[tuple[int, Callable[[], None]]] = []
         self._backlog = Backlog()
+        self._queue_gauges = QueueGauges()
         self._jobs: dict[int, _Job] = {}
         self._ids = itertools.count(1)
         self._wake = threading.Condition()
@@ -121,7 +122,7 @@ class Compute(threading.Thread):
             model.jobs += 1
             self._jobs[request] = _Job(slot, texts, answer, priority, model.last_used)
             self._backlog.add(request, slot, lengths, priority, model.last_used)
-            queue_gauges(self._backlog)
+            self._queue_gauges.show(self._backlog)
             self._wake.notify()
         return request
 
@@ -131,7 +132,7 @@ class Compute(threading.Thread):
             self._backlog.drop(request)
             if (job := self._jobs.pop(request, None)) is not None:
                 self._leave(job)
-            queue_gauges(self._backlog)
+            self._queue_gauges.show(self._backlog)
 
     def stop(self) -> None:
         """End the thread after the batch that is running."""
@@ -181,7 +182,7 @@ class Compute(threading.Thread):
             if not job.started:
                 job.started = now
                 self._open[cut.slot].gauges.waited(job.priority, now - job.arrived)
-        queue_gauges(self._backlog)
+        self._queue_gauges.show(self._backlog)
         return [self._jobs[request].texts[index] for request, index in cut.items]
 
     def _compute(self, cut: Cut, texts: list[Tokens]) -> None:
@@ -231,7 +232,7 @@ class Compute(threading.Thread):
             jobs = [job for request in requests if (job := self._jobs.pop(request, None)) is not None]
             for job in jobs:
                 self._leave(job)
-            queue_gauges(self._backlog)
+            self._queue_gauges.show(self._backlog)
         for job in jobs:
             job.answer(error)
 

@@ -8,7 +8,9 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +24,7 @@ from embedding_runtime.pulse import Pulse
 from embedding_runtime.service import wire
 from embedding_runtime.service.compute import Compute
 from embedding_runtime.service.configured import configured
+from embedding_runtime.service.link import Link
 from embedding_runtime.service.loader import Loader
 from embedding_runtime.service.loading import OnnxLoading
 from embedding_runtime.service.policy.admission import Bounds
@@ -46,17 +49,21 @@ class EngineServer:
 
     def __init__(self, compute: Compute, make_residents: MakeResidents) -> None:
         self._loop = asyncio.get_running_loop()
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._links: set[Link] = set()
         self.compute = compute
         self.residents = make_residents(compute, self._publish, self._call)
 
     async def serve(self, path: str) -> None:
         """Serve connections on the socket at `path` until cancelled."""
-        server = await asyncio.start_unix_server(self._connection, path)
+        server = await self._loop.create_unix_server(self._connected, path)
         self.compute.start()
         self.residents.start()
-        async with server:
-            await server.serve_forever()
+        try:
+            async with server:
+                await server.serve_forever()
+        finally:
+            for link in self._links:
+                link.close()
 
     def _call(self, function: Callable[[], None]) -> None:
         """Run a function on the event loop, from any thread."""
@@ -74,73 +81,80 @@ class EngineServer:
     def _publish(self, state: EngineState) -> None:
         """Send a new state to every connection."""
         frame = wire.status(state)
-        for writer in self._writers:
-            writer.write(frame)
+        for link in self._links:
+            link.send(frame)
 
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Read frames until the other end goes; then forget what it was waiting for."""
-        inflight: dict[int, int | None] = {}
-        writer.write(wire.status(self.residents.state))
-        self._writers.add(writer)
-        try:
-            while (frame := await wire.read_frame(reader)) is not None:
-                self._handle(frame, writer, inflight)
-                await writer.drain()
-        except (WireError, ConnectionError) as error:
-            _log.error("connection ended", error=str(error))
-        finally:
-            self._writers.discard(writer)
-            for ours in inflight.values():
-                self._cancel(ours)
-            inflight.clear()
-            writer.close()
+    def _connected(self) -> Link:
+        """The link of an HTTP process that connects now."""
+        link = Link()
+        asked = _Asked(link, self.compute, self.residents)
 
-    def _handle(
-        self, frame: wire.Frame, writer: asyncio.StreamWriter, inflight: dict[int, int | None]
-    ) -> None:
-        """`inflight`: their request to the computing thread's; None for a load, which runs on anyway."""
+        def end(error: Exception | None) -> None:
+            if error is not None:
+                _log.error("connection ended", exc_info=error)
+            self._links.discard(link)
+            asked.forget()
+
+        def begin() -> None:
+            link.send(wire.status(self.residents.state))
+            self._links.add(link)
+
+        link.attend(asked.heard, end, begin)
+        return link
+
+
+class _Asked:
+    """What one HTTP process waits for."""
+
+    def __init__(self, link: Link, compute: Compute, residents: Residents) -> None:
+        self._link, self._compute, self._residents = link, compute, residents
+        # Their request to the computing thread's; None for a load, which runs on anyway. The lock: the
+        # computing thread may have an answer before the event loop knows what it asked.
+        self._inflight: dict[int, int | None] = {}
+        self._lock = threading.Lock()
+
+    def heard(self, frame: wire.Frame) -> None:
+        """Do what a frame asks for. Raises WireError."""
         theirs = frame.request
         if frame.kind is wire.Kind.CANCEL:
-            if theirs in inflight:
-                self._cancel(inflight.pop(theirs))
+            with self._lock:
+                ours = self._inflight.pop(theirs, None)
+            if ours is not None:
+                self._compute.cancel(ours)
         elif frame.kind is wire.Kind.SUBMIT:
             texts, priority = wire.parse_submit(frame.payload)
-
-            def answer(result: wire.Rows | RuntimeFault) -> None:
-                told = _error_or(wire.rows, theirs, result)
-                self._loop.call_soon_threadsafe(_write, writer, inflight, theirs, told)
-
             try:
-                inflight[theirs] = self.compute.submit(frame.slot, texts, priority, answer)
+                with self._lock:
+                    answer = partial(self._answer, wire.rows, theirs)
+                    self._inflight[theirs] = self._compute.submit(frame.slot, texts, priority, answer)
             except RuntimeFault as error:
-                writer.write(wire.error(theirs, error))
+                self._link.send(wire.error(theirs, error))
         elif frame.kind is wire.Kind.LOAD:
             wanted = wire.parse_load(frame.payload)
-            inflight[theirs] = None
-
-            def ready(result: int | RuntimeFault) -> None:
-                told = _error_or(wire.loaded, theirs, result)
-                _write(writer, inflight, theirs, told)
-
-            self.residents.want(wanted, ready)
+            with self._lock:
+                self._inflight[theirs] = None
+            self._residents.want(wanted, partial(self._answer, wire.loaded, theirs))
         else:
             raise WireError(f"an HTTP process sent a {frame.kind.name}")
 
-    def _cancel(self, ours: int | None) -> None:
-        if ours is not None:
-            self.compute.cancel(ours)
+    def forget(self) -> None:
+        """Nobody waits any more."""
+        with self._lock:
+            inflight = list(self._inflight.values())
+            self._inflight.clear()
+        for ours in inflight:
+            if ours is not None:
+                self._compute.cancel(ours)
 
-
-def _error_or(answer: Callable[[int, _T], bytes], request: int, result: _T | RuntimeFault) -> bytes:
-    """The frame for what came of a request: an ERROR, or what `answer` makes of it."""
-    return wire.error(request, result) if isinstance(result, RuntimeFault) else answer(request, result)
-
-
-def _write(writer: asyncio.StreamWriter, inflight: dict[int, int | None], theirs: int, frame: bytes) -> None:
-    """Answer a request that somebody still waits for."""
-    if theirs in inflight:
-        del inflight[theirs]
-        writer.write(frame)
+    def _answer(self, make: Callable[[int, _T], bytes], theirs: int, result: _T | RuntimeFault) -> None:
+        """Answer a request that somebody still waits for, on the thread that has the answer."""
+        with self._lock:
+            if theirs not in self._inflight:
+                return
+            del self._inflight[theirs]
+        self._link.send(
+            wire.error(theirs, result) if isinstance(result, RuntimeFault) else make(theirs, result)
+        )
 
 
 def engine_server(settings: ServeSettings, pulse: Pulse, gpu: Gpu) -> EngineServer:

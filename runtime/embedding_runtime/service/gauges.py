@@ -34,12 +34,21 @@ class BatchGauges:
         self._padding.inc(padding)
 
 
-def queue_gauges(backlog: Backlog) -> None:
-    """Tell how much waits."""
-    for priority, (texts, tokens) in _QUEUE.items():
-        line = backlog.line(priority)
-        texts.set(len(line))
-        tokens.set(line.tokens)
+class QueueGauges:
+    """How much waits, by class."""
+
+    def __init__(self) -> None:
+        self._told: dict[Priority, tuple[int, int]] = {}
+
+    def show(self, backlog: Backlog) -> None:
+        """Tell what has changed: every request comes by here twice."""
+        for priority, (texts, tokens) in _QUEUE.items():
+            line = backlog.line(priority)
+            waiting = (len(line), line.tokens)
+            if self._told.get(priority) != waiting:
+                self._told[priority] = waiting
+                texts.set(waiting[0])
+                tokens.set(waiting[1])
 
 
 class ModelGauges:

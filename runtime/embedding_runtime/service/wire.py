@@ -25,9 +25,8 @@ cancelled. Any number may be in flight. A frame that breaks these rules ends the
 same version, so there is no negotiation.
 """
 
-import asyncio
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -83,22 +82,31 @@ class Rows:
     compute: float
 
 
-async def read_frame(reader: asyncio.StreamReader) -> Frame | None:
-    """The next frame, or None at the end of the stream.
+class Frames:
+    """Takes frames out of a stream of bytes that come in pieces of any size."""
 
-    Raises WireError for a frame that is too long or of an unknown kind.
-    """
-    try:
-        length, kind, slot, request = _HEADER.unpack(await reader.readexactly(_HEADER.size))
-        if length > MAX_PAYLOAD:
-            raise WireError(f"a frame of {length} bytes; the most is {MAX_PAYLOAD}")
-        payload = await reader.readexactly(length)
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return None
-    try:
-        return Frame(Kind(kind), slot, request, payload)
-    except ValueError:
-        raise WireError(f"a frame of the unknown kind {kind}") from None
+    def __init__(self) -> None:
+        self._held = bytearray()
+
+    def read(self, data: bytes) -> Iterator[Frame]:
+        """The frames that are whole with these bytes; the rest waits for the next ones.
+
+        Raises WireError for a frame that is too long or of an unknown kind.
+        """
+        self._held += data
+        at = 0
+        try:
+            while len(self._held) - at >= _HEADER.size:
+                length, kind, slot, request = _HEADER.unpack_from(self._held, at)
+                if length > MAX_PAYLOAD:
+                    raise WireError(f"a frame of {length} bytes; the most is {MAX_PAYLOAD}")
+                begin = at + _HEADER.size
+                if len(self._held) < begin + length:
+                    break
+                at = begin + length
+                yield Frame(_kind(kind), slot, request, bytes(memoryview(self._held)[begin:at]))
+        finally:
+            del self._held[:at]
 
 
 def submit(slot: int, request: int, texts: Sequence[Tokens], priority: Priority) -> bytes:
@@ -236,6 +244,13 @@ def parse_load(payload: bytes) -> Wanted:
 def loaded(request: int, slot: int) -> bytes:
     """A LOADED frame."""
     return _frame(Kind.LOADED, slot, request, b"")
+
+
+def _kind(number: int) -> Kind:
+    try:
+        return Kind(number)
+    except ValueError:
+        raise WireError(f"a frame of the unknown kind {number}") from None
 
 
 def _json(payload: bytes) -> dict[str, Any]:

@@ -59,8 +59,6 @@ class Engine:
     async def crash(self) -> None:
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
-        for writer in list(self.server._writers):
-            writer.close()
         self._path.unlink()
 
 

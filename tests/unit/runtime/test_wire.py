@@ -1,6 +1,5 @@
 """Frames: what goes in comes out, and what breaks the rules is refused."""
 
-import asyncio
 import struct
 from pathlib import Path
 
@@ -35,13 +34,7 @@ TEXTS = st.lists(
 
 
 def _read(data: bytes) -> wire.Frame | None:
-    async def read() -> wire.Frame | None:
-        reader = asyncio.StreamReader()
-        reader.feed_data(data)
-        reader.feed_eof()
-        return await wire.read_frame(reader)
-
-    return asyncio.run(read())
+    return next(wire.Frames().read(data), None)
 
 
 def _payload(data: bytes) -> bytes:
