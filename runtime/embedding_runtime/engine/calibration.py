@@ -62,9 +62,8 @@ class Calibration:
         return self.milliseconds(texts, length) / texts
 
     def slowness(self) -> float:
-        """What backends are compared by: the geometric mean of the milliseconds of a usual text alone and in a
-        full batch of its like. So twice as fast at either is worth as much, and neither is bought with more of
-        the other.
+        """What backends are compared by: the geometric mean of a usual text's milliseconds, alone and in a
+        full batch of its like. So twice as fast at either is worth as much.
         """
         return math.sqrt(self.milliseconds(1, _USUAL_LENGTH) * self.share(_USUAL_LENGTH))
 

@@ -135,8 +135,8 @@ class OnnxLoading:
 
     def _fastest(self, found: Sequence[Backend], prepared: Prepared, recipe: Recipe) -> Backend:
         """The one of several backends that takes the least time for texts, alone and in batches, as it was
-        measured on this kind of machine, or is now: one after the other, so that the weights are not in memory
-        twice.
+        measured on this kind of machine, or is now: one after the other, so that the weights are not in
+        memory twice.
         """
         costs: list[tuple[float, Backend]] = []
         for backend in found:
