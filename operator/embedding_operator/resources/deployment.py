@@ -168,6 +168,10 @@ def _env(em: EmbeddingModel, facts: Facts, runtime: Runtime) -> list[dict[str, A
             "LOG_FORMAT": server.log_format or runtime.log_format,
         }
     )
+    # what a machine cannot compute the server refuses by the node's name, not by the pod's
+    given.append(
+        {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "spec.nodeName"}}}
+    )
     names = {item["name"] for item in given}
     # an object stored before a rule of the schema existed may still name one of ours
     return given + [merge.stored(item) for item in em.env if item["name"] not in names]

@@ -39,7 +39,7 @@ OWN_VARIABLES = (
     "ORT_EXECUTION_PROVIDER", "DEFAULT_EMBEDDING_MODEL", "DEFAULT_RERANKING_MODEL", "MODEL_FILE",
     "HF_ENDPOINT", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "API_HOST", "API_PORT", "METRICS_PORT", "HF_HOME",
     "HF_HUB_CACHE", "PREPARED_CACHE_DIR", "HF_HUB_OFFLINE", "EXPECTED_FINGERPRINT", "MODELS_CONFIG",
-    "ALLOWED_MODELS", "TMPDIR",
+    "ALLOWED_MODELS", "TMPDIR", "NODE_NAME",
 )  # fmt: skip
 """Variables of the serving container that the operator sets, or that a field of the spec is for."""
 

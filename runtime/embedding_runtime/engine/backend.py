@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from embedding_runtime.engine.grid import Grid
 from embedding_runtime.model.recipe import Recipe
 
 Int32 = NDArray[np.int32]
@@ -66,6 +67,10 @@ class Backend(Protocol):
     def fallback(self) -> str | None:
         """Why it does not run on the provider that was asked for. Known after `load`."""
 
+    @property
+    def grid(self) -> Grid | None:
+        """The shapes that its batches should have; None where a new shape costs nothing."""
+
     def load(self) -> None:
         """Read the graph and get it ready to run.
 
@@ -86,9 +91,10 @@ class Backend(Protocol):
         """Give the memory back."""
 
 
-def padded(texts: Sequence[Tokens], recipe: Recipe) -> Batch:
-    """The texts as one batch, padded on the right with the recipe's padding id."""
-    shape = (len(texts), max(len(text) for text in texts))
+def padded(texts: Sequence[Tokens], recipe: Recipe, grid: Grid | None = None) -> Batch:
+    """The texts as one batch, padded on the right with the recipe's padding id, to a length of the grid."""
+    longest = max(len(text) for text in texts)
+    shape = (len(texts), grid.length(longest) if grid else longest)
     input_ids = np.full(shape, recipe.pad_id, dtype=np.int64)
     attention_mask = np.zeros(shape, dtype=np.int64)
     token_type_ids = np.zeros(shape, dtype=np.int64)

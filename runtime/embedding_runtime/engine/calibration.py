@@ -4,6 +4,7 @@ It holds what batches take by themselves; what neighbours on the machine add is 
 learns.
 """
 
+import math
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ Curve = tuple[tuple[int, float], ...]
 
 # Each length is so many times the one before: between two of them the cost is close to a line.
 _SHORTEST, _LENGTH_STEP = 16, 4
-# Of texts of about this length the rate is compared between batch sizes: most texts are near it.
+# Batch sizes, and backends, are compared by texts of about this length: most texts are near it.
 _USUAL_LENGTH = 64
 # On CPUs the best batch stays in the cache, and a larger one costs memory that nobody has counted on.
 _MOST_TOKENS, _MOST_ON_GPU = 2048, 65_536
@@ -60,6 +61,12 @@ class Calibration:
         """The milliseconds of one text of so many tokens, in a batch of `best_tokens` of its like."""
         texts = max(1, self.best_tokens // length)
         return self.milliseconds(texts, length) / texts
+
+    def slowness(self) -> float:
+        """What backends are compared by: the geometric mean of a usual text's milliseconds, alone and in a
+        full batch of its like. So twice as fast at either is worth as much.
+        """
+        return math.sqrt(self.milliseconds(1, _USUAL_LENGTH) * self.share(_USUAL_LENGTH))
 
     def _curve(self, length: int) -> Curve:
         """The curve of a length, from those of its neighbours."""

@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 
 # ruff: noqa: E402  what must not be imported has to be named before
-# Almost every batch has another shape, for which primitives are compiled and kept: 1,024 of them here and
-# 5,000 by the option below, which held 0.8 MB more with each new shape of all-MiniLM-L6-v2.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+# For each new shape primitives are compiled and kept: 1,024 of them here and 5,000 by the option below, which
+# held 0.8 MB more with each new shape of all-MiniLM-L6-v2. These are enough for the shapes that come often.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "512")
 # The package brings another that reports usage to its maker; without it it has a stand-in that does nothing.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 import openvino
 
 from embedding_runtime.engine.backend import Execution, Float32, Tokens, padded
+from embedding_runtime.engine.grid import Grid
 from embedding_runtime.engine.memory import give_back
 from embedding_runtime.engine.pooling import normalize, pool
 from embedding_runtime.engine.providers import CPU, out_of_memory
@@ -49,6 +50,7 @@ class OpenVinoBackend:
     def __init__(self, prepared: Prepared, recipe: Recipe, execution: Execution, precision: str) -> None:
         self._prepared, self._recipe, self._execution = prepared, recipe, execution
         self._precision = precision
+        self._grid = Grid(recipe.max_tokens)
         self._request: openvino.InferRequest | None = None
         self._inputs: dict[str, np.dtype[Any]] = {}
         self._gives_tokens = self._normalizes = False
@@ -67,6 +69,11 @@ class OpenVinoBackend:
     def fallback(self) -> str | None:
         """None: it runs on OpenVINO or not at all."""
         return None
+
+    @property
+    def grid(self) -> Grid:
+        """Few shapes, so that what was compiled for one is found again."""
+        return self._grid
 
     def load(self) -> None:
         """Compile the graph; see Backend."""
@@ -108,7 +115,7 @@ class OpenVinoBackend:
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
             "INFERENCE_NUM_THREADS": self._execution.threads,
             "NUM_STREAMS": 1,
-            "CPU_RUNTIME_CACHE_CAPACITY": 100,
+            "CPU_RUNTIME_CACHE_CAPACITY": 256,
             # Pods share their node's CPUs: threads that are bound to one wait behind a neighbour's.
             "ENABLE_CPU_PINNING": False,
         }
@@ -123,7 +130,7 @@ class OpenVinoBackend:
         """See Backend."""
         if self._request is None:
             raise InternalError("the model is not loaded")
-        batch = padded(texts, self._recipe)
+        batch = padded(texts, self._recipe, self._grid)
         feed = {name: getattr(batch, name).astype(kind, copy=False) for name, kind in self._inputs.items()}
         try:
             (output,) = self._request.infer(feed, share_inputs=True, share_outputs=True).values()

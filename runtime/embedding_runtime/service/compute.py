@@ -121,6 +121,8 @@ class Compute(threading.Thread):
             model.last_used = time.monotonic()
             model.jobs += 1
             self._jobs[request] = _Job(slot, texts, answer, priority, model.last_used)
+            if grid := model.backend.grid:
+                lengths = [grid.length(length) for length in lengths]
             self._backlog.add(request, slot, lengths, priority, model.last_used)
             self._queue_gauges.show(self._backlog)
             self._wake.notify()
@@ -199,7 +201,7 @@ class Compute(threading.Thread):
             _log.exception("a batch failed")
             self._fail(cut, InternalError(f"{type(error).__name__}: {error}"))
             return
-        model.gauges.ran(len(texts), cut.padded - cut.tokens)
+        model.gauges.ran(len(texts), cut.padded - sum(map(len, texts)))
         for job, answer in self._finished(cut, rows, time.monotonic() - started):
             job.answer(answer)
 

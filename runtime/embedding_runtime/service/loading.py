@@ -40,8 +40,6 @@ _log = logger("loading")
 
 # A session may take minutes to build, with the interpreter's lock held all that time.
 _BUILD_SECONDS = 600.0
-# Backends are compared by texts of about this many tokens: most texts are near it.
-_USUAL_LENGTH = 64
 
 
 @dataclass(frozen=True)
@@ -136,8 +134,9 @@ class OnnxLoading:
             raise
 
     def _fastest(self, found: Sequence[Backend], prepared: Prepared, recipe: Recipe) -> Backend:
-        """The one of several backends that takes the least time for a text, as it was measured on this kind
-        of machine, or is now: one after the other, so that the weights are not in memory twice.
+        """The one of several backends that takes the least time for texts, alone and in batches, as it was
+        measured on this kind of machine, or is now: one after the other, so that the weights are not in
+        memory twice.
         """
         costs: list[tuple[float, Backend]] = []
         for backend in found:
@@ -150,7 +149,7 @@ class OnnxLoading:
             except (ModelError, InternalError) as error:
                 _log.info("a backend is left out", provider=backend.provider, reason=error.message)
             else:
-                costs.append((known.share(_USUAL_LENGTH), backend))
+                costs.append((known.slowness(), backend))
         if not costs:
             return found[0]
         _log.info("the fastest backend", **{each.provider: round(ms, 3) for ms, each in costs})

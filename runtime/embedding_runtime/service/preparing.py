@@ -16,7 +16,7 @@ import numpy as np
 
 from embedding_runtime.engine.backend import Execution, Float32, Tokens
 from embedding_runtime.engine.fusion import fused_nodes, lost
-from embedding_runtime.engine.likeness import unlike
+from embedding_runtime.engine.likeness import noise_of, unlike
 from embedding_runtime.engine.onnx_backend import OnnxBackend
 from embedding_runtime.engine.probes import keep
 from embedding_runtime.errors import RuntimeFault
@@ -83,8 +83,10 @@ def _make(source: ModelSource, target: Target, scratch: Path) -> str | None:
             rewrite(source.graph_path, source.recipe, scratch, int8=rounded)
             fused = None if rounded else beside.submit(fused_nodes, made.path)
             rows = _rows(made, source, texts)
-            keep(made.path, texts, wanted.result()[: len(texts)])
-            why = unlike(rows, wanted.result(), source.recipe.task, target.precision)
+            together, alone = wanted.result()[: len(texts)], wanted.result()[len(texts) :]
+            keep(made.path, texts, together)
+            noise = noise_of(together, alone, source.recipe.task)
+            why = unlike(rows, wanted.result(), source.recipe.task, target.precision, noise)
             if why or whole is None or fused is None:  # of other layers other nodes are fused
                 return why
             missing = lost(whole.result(), fused.result())

@@ -203,7 +203,8 @@ class Residents:
             self._fail(entry, result)
             return
         tokens = self._policy.batch_tokens or result.costs.best_tokens
-        limits = Limits(tokens, self._policy.batch_texts[result.card.recipe.task])
+        texts = self._policy.batch_texts[result.card.recipe.task]
+        limits = Limits(tokens, texts, result.backend.grid)
         entry.card, entry.failure, entry.loading, entry.building = result.card, None, False, False
         entry.source = None
         self._gauges.loaded(result.card, result.seconds)

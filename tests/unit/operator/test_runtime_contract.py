@@ -33,11 +33,20 @@ def hand_over(
     """The process's environment becomes the container's. Returns the names of its variables."""
     path = folder / options.FILE
     path.write_text(config_map["data"][options.FILE])
-    env = {item["name"]: item["value"] for item in body["spec"]["template"]["spec"]["containers"][0]["env"]}
+    (container,) = body["spec"]["template"]["spec"]["containers"]
+    env = {
+        item["name"]: item["value"] if "value" in item else _of_the_pod(item["valueFrom"])
+        for item in container["env"]
+    }
     assert env["MODELS_CONFIG"] == options.PATH
     for name, value in (env | {"MODELS_CONFIG": str(path)}).items():
         monkeypatch.setenv(name, value)
     return set(env)
+
+
+def _of_the_pod(source: dict[str, Any]) -> str:
+    """What the kubelet puts there, of a pod on node worker-7."""
+    return {"spec.nodeName": "worker-7"}[source["fieldRef"]["fieldPath"]]
 
 
 def known(settings: type[ServeSettings | PrefetchSettings]) -> set[str]:
@@ -53,6 +62,7 @@ def test_the_server_reads_every_variable_and_serves_every_name(
     settings = ServeSettings.load()
     assert names - known(ServeSettings) == {"TMPDIR"}
     assert (settings.api_workers, settings.max_batch_tokens, settings.shutdown_timeout_secs) == (2, 16384, 90)
+    assert settings.node_name == "worker-7"
     found = configured(settings)
     default = found.default("embed")
     assert default is not None

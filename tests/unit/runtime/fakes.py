@@ -8,6 +8,7 @@ import numpy as np
 
 from embedding_runtime.engine.backend import Float32, Tokens
 from embedding_runtime.engine.calibration import Calibration
+from embedding_runtime.engine.grid import Grid
 from embedding_runtime.model.recipe import Recipe
 from embedding_runtime.model.source import ModelSource
 from embedding_runtime.model.wanted import Wanted
@@ -34,6 +35,7 @@ class FakeBackend:
     provider: str = "cpu"
     precision = "fp32"
     fallback = None
+    grid: Grid | None = None
 
     def __init__(self, failure: Exception | None = None) -> None:
         self.go = threading.Event()

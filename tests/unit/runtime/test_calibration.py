@@ -133,3 +133,11 @@ def test_a_table_survives_json_and_a_broken_one_is_refused() -> None:
     for broken in ({}, {"curves": [], "best_tokens": 1}, {"curves": [[16, [[2, 1.0]]]], "best_tokens": 1}):
         with pytest.raises((KeyError, ValueError)):
             Calibration.from_json(broken)
+
+
+def test_a_backend_is_judged_by_one_text_as_much_as_by_full_batches() -> None:
+    def costs(alone: float, batched: float) -> Calibration:
+        return Calibration(((64, ((1, alone), (16, 16 * batched))),), best_tokens=1024)
+
+    assert costs(4, 2).slowness() == pytest.approx(costs(2, 4).slowness())
+    assert costs(12, 4).slowness() > costs(7, 6).slowness() > costs(12, 2).slowness()

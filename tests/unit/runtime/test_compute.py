@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from embedding_runtime.engine.calibration import Calibration
+from embedding_runtime.engine.grid import Grid
 from embedding_runtime.errors import InternalError, OverloadedError, RuntimeFault, UnloadedError
 from embedding_runtime.pulse import Pulse, hung
 from embedding_runtime.service.compute import Compute
+from embedding_runtime.service.gauges import BatchGauges
 from embedding_runtime.service.policy.admission import Bounds
 from embedding_runtime.service.policy.window import Limits
 from embedding_runtime.service.wire import Rows
@@ -203,3 +205,15 @@ def test_a_large_batch_of_a_slow_model_gets_its_time(tmp_path: Path) -> None:
         assert backend.running.wait(10)
         # 0.1 s, twentyfold
         assert 1 < pulse.read().batch - time.monotonic() <= 2
+
+
+def test_padding_to_a_backends_shapes_is_waited_for_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(BatchGauges, "ran", lambda _, texts, padding: told.append((texts, padding)))
+    answers, backend = Answers(), FakeBackend()
+    backend.grid = Grid(64)
+    with _computing(backend) as compute:
+        compute.submit(SLOT, tokens([1] * 5, [1] * 7), "interactive", answers.callback("a"))
+        answers.rows()
+    assert backend.batches == [[5, 7]]
+    assert told == [(2, 4)]

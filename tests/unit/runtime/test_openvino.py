@@ -69,6 +69,24 @@ def test_vectors_are_pooled_and_normalised_whatever_shares_the_batch(
     assert rows.flags.owndata
 
 
+def test_batches_are_padded_to_few_lengths_of_which_no_vector_tells(
+    source: ModelSource, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes: list[tuple[int, ...]] = []
+    infer = openvino.InferRequest.infer
+
+    def remembering(request: object, feed: dict[str, Float32], **options: bool) -> object:
+        shapes.append(feed["input_ids"].shape)
+        return infer(request, feed, **options)
+
+    backend = _loaded(prepared, source)
+    monkeypatch.setattr(openvino.InferRequest, "infer", remembering)
+    texts = ["bird", "red cat", "red cat runs", "blue dog runs quickly bird"]
+    rows = [backend.run([_tokens(text)])[0] for text in texts]
+    assert shapes == [(1, 4), (1, 4), (1, 8), (1, 8)]
+    np.testing.assert_allclose(rows, [made.embedding(text) for text in texts], atol=1e-6)
+
+
 def test_a_rerankers_rows_are_its_logits(tmp_path: Path) -> None:
     source = _source(made.write_reranker(tmp_path / "model"))
     backend = _loaded(prepare(source, Target.of(source), [tmp_path / "prepared"]), source)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedding_runtime.engine.calibration import Calibration
+from embedding_runtime.engine.grid import Grid
 from embedding_runtime.service.policy.admission import Ahead, Bounds, refusal
 from embedding_runtime.service.policy.backlog import PRIORITIES, Backlog, Cut, Priority, priority_of
 from embedding_runtime.service.policy.window import Limits
@@ -106,6 +107,19 @@ def test_each_round_of_turns_brings_every_request_forward(
                 left[number] -= 1
         left = {number: count for number, count in left.items() if count}
         assert all(left.get(number, 0) < before[number] for number in waiting)
+
+
+@given(st.lists(st.lists(st.integers(1, 300), min_size=1, max_size=40), min_size=1, max_size=5))
+def test_where_shapes_are_compiled_batches_have_few_numbers_of_texts(requests: list[list[int]]) -> None:
+    grid = Grid(512)
+    backlog = _backlog(TWO_CORES, Limits(1024, 64, grid))
+    for number, lengths in enumerate(requests):
+        backlog.add(number, 0, lengths, "interactive", 0.0)
+    done: list[tuple[int, int]] = []
+    while (cut := backlog.cut(0.0)) is not None:
+        assert grid.texts(len(cut.items)) == len(cut.items)
+        done += cut.items
+    assert sorted(done) == [(at, index) for at, each in enumerate(requests) for index in range(len(each))]
 
 
 @given(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from embedding_runtime.engine.calibration import Calibration
+from embedding_runtime.engine.grid import Grid
 
 # (length, request, index in the request): sorts by length, and finds its text again.
 Item = tuple[int, int, int]
@@ -14,10 +15,18 @@ _ALMOST = 0.99
 
 @dataclass(frozen=True)
 class Limits:
-    """What one batch of a model may hold: padded tokens (a single longer text still runs alone) and texts."""
+    """What one batch of a model may hold: padded tokens (a single longer text still runs alone) and texts.
+
+    `grid`: which numbers of texts it may have; None: any.
+    """
 
     tokens: int
     texts: int
+    grid: Grid | None = None
+
+    def allow(self, texts: int) -> bool:
+        """Whether a batch may have just so many texts."""
+        return self.grid is None or self.grid.texts(texts) == texts
 
 
 @dataclass(frozen=True)
@@ -39,8 +48,8 @@ def window(
     """The part of a line, sorted by length, that runs together with its text at `anchor`: low and high.
 
     It grows to the nearer neighbour while the limits and the bound allow it, and while together costs no more
-    than apart; of all that it was on the way the one with the most tokens, padding not counted, per
-    millisecond is taken.
+    than apart; of all that it was on the way and that the limits allow the one with the most tokens, padding
+    not counted, per millisecond is taken.
     """
     low, high, real = anchor, anchor + 1, line[anchor][0]
     best, took = _best_rate(costs, limits, real), costs.milliseconds(1, real)
@@ -57,6 +66,7 @@ def window(
             break
         low, high, real, took = min(low, low + side), max(high, high + side), real + length, taking
         grown.append((low, high, real / took))
+    grown = [entry for entry in grown if limits.allow(entry[1] - entry[0])]
     enough = _ALMOST * max(rate for _, _, rate in grown)
     return next((low, high) for low, high, rate in grown if rate >= enough)
 
