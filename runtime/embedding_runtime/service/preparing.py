@@ -80,7 +80,7 @@ def _make(source: ModelSource, target: Target, scratch: Path) -> str | None:
         with ThreadPoolExecutor(1) as beside:
             wanted = beside.submit(_rows, own, source, texts)
             whole = None if rounded else beside.submit(fused_nodes, own.path)
-            rewrite(source.graph_path, source.recipe, scratch, int8=rounded)
+            rewrite(source.graph_path, source.recipe, scratch, to=target.precision if rounded else None)
             fused = None if rounded else beside.submit(fused_nodes, made.path)
             rows = _rows(made, source, texts)
             together, alone = wanted.result()[: len(texts)], wanted.result()[len(texts) :]
