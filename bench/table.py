@@ -40,7 +40,8 @@ def _about(results: Results) -> str:
             lines.append(f"- {name}: not measured, {about['not_measured']}")
         else:
             lines.append(
-                f"- {name}: {about['build']}; worst cosine with the raw engine {about['worst_cosine']}"
+                f"- {name}: {about['build']}; ready after {about['seconds_to_ready']:g} s; worst cosine with "
+                f"the raw engine {about['worst_cosine']}"
             )
     return "\n".join(lines)
 
@@ -151,6 +152,10 @@ def _mixed(section: Results) -> Iterator[str]:
 
 def _scaling(section: Results) -> Iterator[str]:
     yield "## Scaling"
+    yield (
+        "Time until every client has its request answered: texts of 64 tokens, 4 in a request where clients "
+        "are counted; 8 in a request where tokens are."
+    )
     for what, found in section.items():
         sizes, times = list(found), [entry["ms"]["median"] for entry in found.values()]
         yield ""
@@ -158,6 +163,7 @@ def _scaling(section: Results) -> Iterator[str]:
             [what, *sizes],
             [
                 ["ms", *(_spread(entry["ms"]) for entry in found.values())],
+                ["texts/s", *(f"{entry['texts_per_second']['median']:g}" for entry in found.values())],
                 ["times the first", *(f"{time / times[0]:.2f}" for time in times)],
                 ["the arithmetic", *(f"{entry['arithmetic']:g}" for entry in found.values())],
             ],
