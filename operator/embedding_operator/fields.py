@@ -9,9 +9,11 @@ Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
+
+_Trees = Sequence[Mapping[str, Any]]
 
 _QUANTITIES = frozenset({"limits", "requests", "sizeLimit", "divisor"})
 _QUANTITY = re.compile(r"^([+-]?[0-9.]+)(n|u|m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$")
@@ -31,7 +33,8 @@ def unchanged(
     False also where a field that manager owned is no longer desired, or was taken over by somebody else.
     """
     owned = _owned(observed, manager, subresource)
-    return _same_map(_content(desired), observed, owned, quantity=False)
+    others = [tree for tree in _trees(observed) if tree is not owned]
+    return _same_map(_content(desired), observed, owned, others, quantity=False)
 
 
 def owns(observed: Mapping[str, Any], manager: str, *path: str) -> bool:
@@ -66,6 +69,11 @@ def _owned(observed: Mapping[str, Any], manager: str, subresource: str) -> Mappi
     return owned
 
 
+def _trees(observed: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Returns what each manager of an object owns of it."""
+    return [entry.get("fieldsV1") or {} for entry in observed.get("metadata", {}).get("managedFields", ())]
+
+
 def _content(desired: Mapping[str, Any]) -> dict[str, Any]:
     """Returns desired without what only addresses the object, which nobody owns."""
     content = {k: v for k, v in desired.items() if k not in ("apiVersion", "kind")}
@@ -75,16 +83,19 @@ def _content(desired: Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _same(desired: Any, observed: Any, owned: Mapping[str, Any], *, quantity: bool) -> bool:
+def _same(desired: Any, observed: Any, owned: Mapping[str, Any], others: _Trees, *, quantity: bool) -> bool:
     children = {path: below for path, below in owned.items() if path != "."}
     if not children:
-        if desired in ({}, []) and type(observed) is type(desired):
+        if desired == {} and isinstance(observed, Mapping):
             return True  # we own that it is there, not what others put into it
+        if desired == [] and isinstance(observed, list):
+            # nobody owns entries of a list that is replaced as a whole: then what is in it was ours
+            return not observed or any(tree.keys() - {"."} for tree in others)
         return _equal(desired, observed, quantity=quantity)
     if all(path.startswith("f:") for path in children):
-        return _same_map(desired, observed, children, quantity=quantity)
+        return _same_map(desired, observed, children, others, quantity=quantity)
     if all(path.startswith("k:") for path in children):
-        return _same_entries(desired, observed, children, quantity=quantity)
+        return _same_entries(desired, observed, children, others, quantity=quantity)
     if all(path.startswith("v:") for path in children):
         members = [json.loads(path[2:]) for path in children]
         return (
@@ -96,7 +107,13 @@ def _same(desired: Any, observed: Any, owned: Mapping[str, Any], *, quantity: bo
     return False
 
 
-def _same_map(desired: Any, observed: Any, children: Mapping[str, Any], *, quantity: bool) -> bool:
+def _below(trees: _Trees, path: str) -> _Trees:
+    return [tree[path] for tree in trees if path in tree]
+
+
+def _same_map(
+    desired: Any, observed: Any, children: Mapping[str, Any], others: _Trees, *, quantity: bool
+) -> bool:
     if not isinstance(desired, Mapping) or not isinstance(observed, Mapping):
         return False
     names = {path[2:] for path in children}
@@ -104,19 +121,27 @@ def _same_map(desired: Any, observed: Any, children: Mapping[str, Any], *, quant
         return False  # not ours yet, or taken from us
     return all(
         _same(
-            desired.get(path[2:]), observed.get(path[2:]), below, quantity=quantity or path[2:] in _QUANTITIES
+            desired.get(path[2:]),
+            observed.get(path[2:]),
+            below,
+            _below(others, path),
+            quantity=quantity or path[2:] in _QUANTITIES,
         )
         for path, below in children.items()
     )
 
 
-def _same_entries(desired: Any, observed: Any, children: Mapping[str, Any], *, quantity: bool) -> bool:
+def _same_entries(
+    desired: Any, observed: Any, children: Mapping[str, Any], others: _Trees, *, quantity: bool
+) -> bool:
     if not isinstance(desired, list) or not isinstance(observed, list) or len(desired) != len(children):
         return False
     for path, below in children.items():
         keys = json.loads(path[2:])
         wanted, found = _entry(desired, keys), _entry(observed, keys)
-        if wanted is None or found is None or not _same(wanted, found, below, quantity=quantity):
+        if wanted is None or found is None:
+            return False
+        if not _same(wanted, found, below, _below(others, path), quantity=quantity):
             return False
     return True
 

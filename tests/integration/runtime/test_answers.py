@@ -26,8 +26,8 @@ def _embed(server: Server, texts: list[str] | str, **more: Any) -> httpx.Respons
     return server.client.post("/embed", json={"input": texts, **more})
 
 
-def test_vectors_scores_usage_and_names(made_server: Server) -> None:
-    answer = _embed(made_server, TEXTS)
+def test_vectors_scores_usage_and_names(shared_server: Server) -> None:
+    answer = _embed(shared_server, TEXTS)
     assert answer.status_code == 200
     body = answer.json()
     expected = [made.embedding(" ".join(text.split()[:14])) for text in TEXTS]
@@ -35,12 +35,12 @@ def test_vectors_scores_usage_and_names(made_server: Server) -> None:
     assert body["model"] == EMBEDDER
     # words and the two special tokens of each text, the long one cut to 16
     assert body["usage"] == {"total_tokens": 4 + 6 + 2 + 3 + 16 + 4}
-    assert answer.headers["X-Model-Fingerprint"] == made_server.health()["models"][0]["fingerprint"]
+    assert answer.headers["X-Model-Fingerprint"] == shared_server.health()["models"][0]["fingerprint"]
 
     documents = ["red", "dog runs", "quickly slowly"]
     for model in (None, RERANKER, f"{RERANKER}@{COMMIT}"):
         body = {"query": "cat", "documents": documents, "model": model, "top_n": 2}
-        found = made_server.client.post("/rerank", json=body).json()
+        found = shared_server.client.post("/rerank", json=body).json()
         scores = [1 / (1 + np.exp(-made.logit(document))) for document in documents]
         best = sorted(range(3), key=lambda index: -scores[index])[:2]
         assert [result["index"] for result in found["results"]] == best
@@ -50,11 +50,11 @@ def test_vectors_scores_usage_and_names(made_server: Server) -> None:
         )
 
 
-def test_many_texts_at_once_and_one_by_one_are_the_same(made_server: Server) -> None:
+def test_many_texts_at_once_and_one_by_one_are_the_same(shared_server: Server) -> None:
     texts = [" ".join(made.WORDS[: 1 + n % 10]) for n in range(300)]
-    rows = np.array(_embed(made_server, texts).json()["embeddings"])
+    rows = np.array(_embed(shared_server, texts).json()["embeddings"])
     for index in (0, 7, 299):
-        (alone,) = _embed(made_server, texts[index]).json()["embeddings"]
+        (alone,) = _embed(shared_server, texts[index]).json()["embeddings"]
         np.testing.assert_allclose(rows[index], alone, atol=1e-6)
 
 
@@ -72,9 +72,9 @@ def test_many_texts_at_once_and_one_by_one_are_the_same(made_server: Server) -> 
     ],
 )
 def test_what_cannot_be_answered_is_told(
-    made_server: Server, path: str, body: dict[str, Any], status: int, code: str, words: str
+    shared_server: Server, path: str, body: dict[str, Any], status: int, code: str, words: str
 ) -> None:
-    answer = made_server.client.post(path, json=body)
+    answer = shared_server.client.post(path, json=body)
     assert answer.status_code == status
     assert answer.json()["error"]["code"] == code
     assert words in answer.json()["error"]["message"]
@@ -94,9 +94,9 @@ def test_what_cannot_be_answered_is_told(
         (b'{"input": "' + b"c" * 11_000_000 + b'"}', 413),
     ],
 )
-def test_odd_bodies_are_answered(made_server: Server, body: bytes, status: int) -> None:
+def test_odd_bodies_are_answered(shared_server: Server, body: bytes, status: int) -> None:
     headers = {"Content-Type": "application/json"}
-    assert made_server.client.post("/embed", content=body, headers=headers).status_code == status
+    assert shared_server.client.post("/embed", content=body, headers=headers).status_code == status
 
 
 def test_metrics_of_all_processes_come_in_one_scrape(made_server: Server) -> None:

@@ -123,21 +123,21 @@ def _fresh(server: Server, key: str) -> int:
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
     ],
 )
-def test_odd_requests_are_answered(made_server: Server, request_bytes: bytes, status: int) -> None:
-    address = (made_server.client.base_url.host, made_server.client.base_url.port)
+def test_odd_requests_are_answered(shared_server: Server, request_bytes: bytes, status: int) -> None:
+    address = (shared_server.client.base_url.host, shared_server.client.base_url.port)
     with socket.create_connection(address, timeout=10) as connection:
         connection.sendall(request_bytes)
         head = connection.recv(100).decode("latin-1")
     assert head.split()[1] == str(status)
 
 
-def test_the_documentation_page_comes_from_the_server_alone(made_server: Server) -> None:
-    page = made_server.client.get("/docs")
+def test_the_documentation_page_comes_from_the_server_alone(shared_server: Server) -> None:
+    page = shared_server.client.get("/docs")
     assert page.status_code == 200
     assert "http://" not in page.text
     assert "https://" not in page.text
-    assert made_server.client.get("/docs/swagger-ui-bundle.js").status_code == 200
-    assert made_server.client.get("/openapi.json").json()["openapi"].startswith("3.")
+    assert shared_server.client.get("/docs/swagger-ui-bundle.js").status_code == 200
+    assert shared_server.client.get("/openapi.json").json()["openapi"].startswith("3.")
 
 
 def test_a_deadline_passes_while_the_engine_is_busy_and_its_work_is_dropped(tmp_path: Path) -> None:

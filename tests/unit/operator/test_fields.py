@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from embedding_operator.fields import parse_quantity, unchanged
@@ -139,6 +139,13 @@ SERVICE_FIELDS: dict[str, Any] = {
             id="what others put into an empty struct of ours is theirs",
         ),
         pytest.param(
+            {"spec": {"args": []}},
+            {"f:spec": {"f:args": {}}},
+            {"spec": {"args": ["x"]}},
+            False,
+            id="a list that is ours as a whole and is to be empty",
+        ),
+        pytest.param(
             {"metadata": {"finalizers": ["b", "a"]}},
             {"f:metadata": {"f:finalizers": {'v:"a"': {}, 'v:"b"': {}}}},
             {"metadata": {"finalizers": ["x", "a", "b"]}},
@@ -177,6 +184,15 @@ def test_what_others_own_or_we_own_in_another_way_does_not_count(entry: dict[str
     assert not unchanged({"spec": {"a": 1}}, body, ME)
 
 
+def test_entries_that_others_own_in_an_empty_list_of_ours_are_theirs() -> None:
+    body = observed({"f:spec": {"f:env": {}}}, spec={"env": [{"name": "A"}]})
+    theirs = {"f:spec": {"f:env": {'k:{"name":"A"}': {".": {}, "f:name": {}}}}}
+    body["metadata"]["managedFields"].append(
+        {"manager": "kubectl", "operation": "Update", "fieldsV1": theirs}
+    )
+    assert unchanged({"spec": {"env": []}}, body, ME)
+
+
 def test_the_address_of_an_object_is_owned_by_nobody() -> None:
     desired = {"kind": "X", "apiVersion": "v1", "metadata": {"name": "n", "namespace": "d", "uid": "u"}}
     assert unchanged(desired, observed({}), ME)
@@ -202,6 +218,7 @@ contents = st.dictionaries(st.sampled_from(("spec", "data")), values, max_size=2
 
 
 @given(contents, contents)
+@example({"spec": [1]}, {"spec": []})
 def test_after_an_apply_the_same_apply_is_not_needed_and_another_one_is(
     first: dict[str, Any], second: dict[str, Any]
 ) -> None:
