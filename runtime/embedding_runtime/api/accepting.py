@@ -9,6 +9,7 @@ import asyncio
 import mmap
 import socket
 from collections.abc import Callable
+from typing import Final
 
 from embedding_runtime.telemetry import logger
 
@@ -20,7 +21,7 @@ _POLITE_SECONDS = 0.005
 # How soon one is tried again where the system has no room for another connection; as asyncio does.
 _EXHAUSTED_SECONDS = 1.0
 
-_COUNT = "i"
+_COUNT: Final = "i"
 _COUNT_BYTES = 4
 
 MakeProtocol = Callable[[Callable[[], None]], asyncio.Protocol]

@@ -51,8 +51,9 @@ def _numbers(parts: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _fit(parts: NDArray[np.float64]) -> NDArray[np.float64]:
-    weights = np.ones(len(parts))
+    weights: NDArray[np.float64] = np.ones(len(parts))
     for _ in range(_ROUNDS):
         found: NDArray[np.float64] = np.linalg.lstsq(parts * weights[:, None], weights, rcond=None)[0]
-        weights = 1 / np.sqrt(np.maximum(np.abs(parts @ found - 1), _SMALLEST))
+        distances = np.maximum(np.abs(parts @ found - 1), _SMALLEST)
+        weights = (distances**-0.5).astype(np.float64)
     return found

@@ -186,7 +186,7 @@ def test_what_others_own_or_we_own_in_another_way_does_not_count(entry: dict[str
 
 def test_entries_that_others_own_in_an_empty_list_of_ours_are_theirs() -> None:
     body = observed({"f:spec": {"f:env": {}}}, spec={"env": [{"name": "A"}]})
-    theirs = {"f:spec": {"f:env": {'k:{"name":"A"}': {".": {}, "f:name": {}}}}}
+    theirs: dict[str, Any] = {"f:spec": {"f:env": {'k:{"name":"A"}': {".": {}, "f:name": {}}}}}
     body["metadata"]["managedFields"].append(
         {"manager": "kubectl", "operation": "Update", "fieldsV1": theirs}
     )
