@@ -79,7 +79,7 @@ def test_closed_clients_send_every_request_once() -> None:
 def test_what_was_sent_is_told_with_its_time_and_its_connection() -> None:
     requests = numbered(6)
     with serving(lambda _: whole(b"[]")) as address:
-        closed, opened = drive(address, Closed(requests, 2), Open(numbered(1), itertools.repeat(0.001)))
+        closed, opened = drive(address, Closed(requests, 2), Open(numbered(1), itertools.repeat(0.01)))
     assert [sent.request for sent in closed.sent] == requests
     assert len({sent.connection for sent in closed.sent}) == 2
     assert not {sent.connection for sent in closed.sent[:2]} & {sent.connection for sent in opened.sent[:1]}
