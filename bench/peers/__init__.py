@@ -18,6 +18,7 @@ from bench.running import Absent, Peer, Running
 KINDS: dict[str, Callable[[Path, Path], Peer | Absent]] = {
     "ours": lambda model, scratch: ours.peer(model, scratch, "fp32"),
     "before": ours.before,
+    "before-bf16": lambda model, scratch: ours.before(model, scratch, "bf16", "openvino"),
     "ours-openvino": lambda model, scratch: ours.peer(model, scratch, "fp32", provider="openvino"),
     "ours-bf16": lambda model, scratch: ours.peer(model, scratch, "bf16", provider="openvino"),
     "ours-binary": lambda model, scratch: ours.peer(model, scratch, "fp32", binary=True),

@@ -20,12 +20,12 @@ POSITIONS = 512
 """Longer than the model's own limit of 256, so that lengths can be scaled up to what the graph takes."""
 
 
-def before(model: Path, scratch: Path) -> Peer | Absent:
+def before(model: Path, scratch: Path, precision: str = "fp32", provider: str = "cpu") -> Peer | Absent:
     """The server of the other checkout."""
     other = os.environ.get("BENCH_BEFORE", "")
     if not other:
-        return Absent("before fp32", "BENCH_BEFORE is not set")
-    return peer(model, scratch, "fp32", checkout=Path(other).resolve())
+        return Absent(f"before {precision}", "BENCH_BEFORE is not set")
+    return peer(model, scratch, precision, provider, checkout=Path(other).resolve())
 
 
 def peer(
