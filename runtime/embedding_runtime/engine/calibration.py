@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from embedding_runtime.engine.arithmetic import arithmetic
 from embedding_runtime.engine.backend import Backend, Tokens
 from embedding_runtime.errors import OutOfMemoryError
 
@@ -104,8 +105,9 @@ def calibrate(
     """Measure a loaded and warmed up backend with texts of up to `longest` tokens, by `clock` (`clock_of`).
 
     Rounds of batches, each with twice the padded tokens of the one before, in every length that fits; until
-    larger batches are no faster by the token, or the next round would not end within `seconds`. Raises
-    InternalError, OutOfMemoryError as `run` does, the latter only when a single text is too much.
+    larger batches are no faster by the token, or the next round would not end within `seconds`. Where
+    arithmetic describes what was found, its figures count. Raises InternalError, OutOfMemoryError as `run`
+    does, the latter only when a single text is too much.
     """
     measured: dict[tuple[int, int], float] = {}
     lengths = list(_lengths(longest))
@@ -131,7 +133,9 @@ def calibrate(
             peaked = _peaked(rates)
         if peaked or now - began + 2 * (now - started) > seconds:
             break
-    return Calibration(_curves(measured), _best(rates, peaked=peaked))
+    costs = arithmetic(measured)
+    rates = [(tokens, tokens // usual * usual / costs[usual, tokens // usual]) for tokens, _ in rates]
+    return Calibration(_curves(costs), _best(rates, peaked=peaked))
 
 
 def clock_of(provider: str, threads: int) -> Callable[[], float]:
