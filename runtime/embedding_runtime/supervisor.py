@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from embedding_runtime.api.listening import listen
@@ -122,8 +123,11 @@ class Supervisor:
         self._metrics_folder = str(metrics_folder)
         self._pulse = Pulse.create(self._pulse_path)
         self._engine = _Child("engine", self._start_engine)
-        self._serve_http: Callable[[], None] = lambda: None
-        self._workers = [_Child(f"http-{n}", self._fork_worker) for n in range(settings.api_workers)]
+        self._serve_http: Callable[[int], None] = lambda _: None
+        self._workers = [
+            _Child(f"http-{number}", partial(self._fork_worker, number))
+            for number in range(settings.api_workers)
+        ]
 
     def run(self) -> int:
         """Start everything, keep it running until a signal says stop, drain. Returns the exit code."""
@@ -254,7 +258,7 @@ class Supervisor:
         command = [sys.executable, "-m", module, self._engine_socket, str(self._pulse_path)]
         return os.posix_spawn(sys.executable, command, os.environ, setpgroup=0, setsigmask=[])
 
-    def _fork_worker(self) -> int:
+    def _fork_worker(self, number: int) -> int:
         parent = os.getpid()
         pid = os.fork()
         if pid:
@@ -264,7 +268,7 @@ class Supervisor:
             die_with(parent)
             os.setpgid(0, 0)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            self._serve_http()
+            self._serve_http(number)
             status = 0
         except BaseException:
             _log.exception("HTTP process failed")

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 import uvicorn
 from fastapi import FastAPI
 
+from embedding_runtime.api.accepting import Acceptor, Occupancy
 from embedding_runtime.api.app import create_app, create_metrics_app
 from embedding_runtime.api.life import Life
 from embedding_runtime.api.protocol import HttpProtocol
@@ -38,12 +39,13 @@ def prepare(
     listening: socket.socket,
     metrics_listening: socket.socket | None,
     engine_socket: str,
-) -> Callable[[], None]:
+) -> Callable[[int], None]:
     """Build everything that HTTP processes have in common; the result serves, and is called in each of them.
 
-    It serves until SIGTERM or SIGINT, drains and returns.
+    It is given the process's number, serves until SIGTERM or SIGINT, drains and returns.
     """
     life = Life()
+    occupancy = Occupancy(settings.api_workers)
     inference = Inference(settings, engine_socket)
     api = _config(create_app(settings, inference, life), settings, lifespan=True)
     api.load()
@@ -52,9 +54,11 @@ def prepare(
         around = _config(create_metrics_app(inference, life), settings, lifespan=False)
         around.load()
 
-    def serve() -> None:
+    def serve(process: int) -> None:
         configure(settings.log_filter, settings.log_format, process="http")
-        servers = [(_Server(api, life), listening)]
+        servers: list[tuple[_Server, socket.socket]] = [
+            (_SharingServer(api, life, occupancy, process), listening)
+        ]
         if around is not None and metrics_listening is not None:
             servers.append((_Server(around, life), metrics_listening))
         asyncio.run(_serve(settings, life, servers))
@@ -145,3 +149,30 @@ class _Server(uvicorn.Server):
                 task.cancel()
             await asyncio.wait(state.tasks, timeout=_LAST_WORDS_SECONDS)
         await self.lifespan.shutdown()
+
+
+class _SharingServer(_Server):
+    """The server whose connections the HTTP processes share evenly."""
+
+    def __init__(self, config: uvicorn.Config, life: Life, occupancy: Occupancy, process: int) -> None:
+        super().__init__(config, life)
+        self._occupancy, self._process = occupancy, process
+        self._acceptors: list[Acceptor] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept, when the application has started."""
+        await super().startup([])
+        self._acceptors = [
+            Acceptor(bound, self._occupancy, self._process, self._protocol) for bound in sockets or []
+        ]
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more, and end as every server does."""
+        for acceptor in self._acceptors:
+            acceptor.close()
+        await super().shutdown(sockets)
+
+    def _protocol(self, lost: Callable[[], None]) -> asyncio.Protocol:
+        return HttpProtocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state, lost=lost
+        )

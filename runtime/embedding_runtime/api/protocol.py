@@ -4,6 +4,7 @@ httptools holds a head of any size, takes one without a Host, and of a request t
 the body: Java's client offers HTTP/2 with every request.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -18,12 +19,21 @@ _FRAMING = (b"content-length", b"transfer-encoding")
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """Refuses a head that is too large or has no Host, and ignores offers to upgrade."""
+    """Refuses a head that is too large or has no Host, and ignores offers to upgrade.
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    `lost` is called when the connection is.
+    """
+
+    def __init__(self, *arguments: Any, lost: Callable[[], None] = lambda: None, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._lost = lost
         self._head_bytes = 0
         self._reading_head = self._repeating_head = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End everything that belongs to the connection."""
+        self._lost()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came."""
