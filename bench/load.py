@@ -52,6 +52,15 @@ def _head(method: str, path: str, headers: Mapping[str, str]) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
+@dataclass(frozen=True)
+class Sent:
+    """A request as it went out: when, in seconds since the streams began, and over which connection."""
+
+    at: float
+    connection: int
+    request: Request
+
+
 @dataclass
 class Run:
     """What a stream of requests met with. Seconds; `started` and `ended` are times of one clock."""
@@ -61,6 +70,7 @@ class Run:
     latencies: list[float] = field(default_factory=list)
     texts: int = 0
     refused: Counter[int] = field(default_factory=Counter)
+    sent: list[Sent] = field(default_factory=list)
     cpu: float = 0.0
     """CPU seconds of this client while the streams that ran together did."""
 
@@ -112,7 +122,8 @@ class Open:
 
 
 class _Connection:
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, number: int) -> None:
+        self.number = number
         self.socket = socket.create_connection(address, _STALLED_SECONDS)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -160,12 +171,13 @@ class _Loop:
     def connection(self) -> _Connection:
         if self.idle:
             return self.idle.pop()
-        self._connections.append(_Connection(self._address))
+        self._connections.append(_Connection(self._address, len(self._connections)))
         return self._connections[-1]
 
     def send(self, owner: _Closed | _Open, connection: _Connection, request: Request, asked: float) -> None:
         self.selector.register(connection.socket, selectors.EVENT_READ, (owner, connection))
         self.waiting += 1
+        owner.run.sent.append(Sent(time.perf_counter() - owner.run.started, connection.number, request))
         connection.send(request, asked)
 
     def done(self, connection: _Connection) -> None:

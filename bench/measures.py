@@ -136,12 +136,9 @@ def _closed(runs: Sequence[Run]) -> Figure:
 def mixed(bench: Bench) -> Result:
     """Single texts that arrive by themselves, on an idle server and beside two clients with bulk."""
     found: dict[str, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
-    count = BULK_TEXTS * BULK_REQUESTS
-    many = (bench.texts.texts * (count // len(bench.texts.texts) + 1))[:count]
     for repeat in bench.rounds(bench.repeats):
         for server in bench.turned(repeat):
-            bulk = split(many, BULK_TEXTS, server.request)
-            one = split(bench.texts.texts[:SINGLES], 1, server.request)
+            one, bulk = mixed_requests(server, bench.texts)
             health = Open([get(server.peer.live)], every(HEALTH_SECONDS))
             here = found[server.peer.name]
             here["idle"] += drive(server.address, Open(one, arrivals(repeat), MIXED_SECONDS))
@@ -176,6 +173,13 @@ def _mixed(runs: dict[str, list[Run]]) -> Figure:
         "health_ms": health,
         "refused": sum(sum(run.refused.values()) for kind in runs.values() for run in kind),
     }
+
+
+def mixed_requests(server: Running, texts: Texts) -> tuple[list[Request], list[Request]]:
+    """Of single texts, and of many: both from the beginning of the corpus on."""
+    count = BULK_TEXTS * BULK_REQUESTS
+    many = (texts.texts * (count // len(texts.texts) + 1))[:count]
+    return split(texts.texts[:SINGLES], 1, server.request), split(many, BULK_TEXTS, server.request)
 
 
 def scaling(bench: Bench) -> Result:

@@ -72,6 +72,19 @@ def test_closed_clients_send_every_request_once() -> None:
     assert run.ended > run.started
 
 
+def test_what_was_sent_is_told_with_its_time_and_its_connection() -> None:
+    requests = numbered(6)
+    with serving(lambda _: whole(b"[]")) as address:
+        closed, opened = drive(address, Closed(requests, 2), Open(numbered(1), itertools.repeat(0.001)))
+    assert [sent.request for sent in closed.sent] == requests
+    assert len({sent.connection for sent in closed.sent}) == 2
+    assert not {sent.connection for sent in closed.sent[:2]} & {sent.connection for sent in opened.sent[:1]}
+    for run in (closed, opened):
+        times = [sent.at for sent in run.sent]
+        assert times == sorted(times)
+        assert times[0] >= 0
+
+
 def test_no_client_sends_before_its_last_request_is_answered() -> None:
     inside, most = threading.Semaphore(0), []
 
