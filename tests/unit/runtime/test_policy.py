@@ -186,6 +186,17 @@ def test_a_slice_is_longer_where_10_ms_would_cost_a_tenth_of_the_throughput_and_
         assert len(cut.items) == 1 or 10 < cut.milliseconds <= most
 
 
+def test_a_slice_is_shorter_on_a_machine_on_which_queries_are() -> None:
+    costs = _costs(0.5, 0.01)
+    backlog = _backlog(costs, Limits(tokens=1024, texts=256))
+    backlog.add(1, 0, [9], "interactive", 0.0)
+    backlog.add(2, 0, [20] * 256, "bulk", 0.0)
+    backlog.cut(0.0)
+    cut = backlog.cut(0.0)
+    assert cut is not None
+    assert costs.milliseconds(1, 64) <= cut.milliseconds <= 3 * costs.milliseconds(1, 128)
+
+
 def test_the_expected_wait_follows_the_pace_of_a_busy_machine() -> None:
     backlog = _backlog(TWO_CORES, Limits(tokens=1024, texts=256))
     backlog.add(1, 0, [10], "interactive", 0.0)

@@ -23,6 +23,7 @@ def _machine(overhead: float, per_token: float) -> Calibration:
 MACHINES = {
     "two idle cores": _machine(1.0, 0.1),
     "two busy cores, where every batch costs much": _machine(4.0, 0.12),
+    "twenty idle cores": _machine(0.5, 0.01),
 }
 
 

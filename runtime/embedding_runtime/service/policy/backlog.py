@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from embedding_runtime.engine.calibration import Calibration
@@ -18,7 +19,9 @@ MOST_INTERACTIVE_TEXTS = 8
 # Where an interactive request came within the last second, another one is expected: batches of bulk are kept
 # short. The longer none came, the longer they may get, by so many milliseconds a second.
 _EXPECTING_SECONDS, _GROWTH = 1.0, 30.0
-_SLICE = Slice(usual=10.0, most=30.0, kept=0.9)
+# Such a batch takes no longer than a text of so many tokens by itself, at most so many milliseconds; so many
+# times as long where it would else waste more of the throughput than is left over here.
+_SLICE_TOKENS, _SLICE_MS, _STRETCH, _KEPT = 128, 10.0, 3.0, 0.9
 # What bulk gets of the time while interactive requests leave it none: enough that nobody waits for ever.
 _BULK_SHARE = 0.2
 # A model's measured costs are believed to be wrong by at most such a factor, and learnt so fast.
@@ -114,9 +117,8 @@ class Backlog:
         contended = bool(self._interactive) and bool(self._bulk)
         if not self._interactive and not self._bulk:
             return None
-        bulk = self._owed >= _SLICE.usual if contended else not self._interactive
-        line, bound = (self._bulk, self._slice(now)) if bulk else (self._interactive, None)
-        slot, items = line.cut(bound)
+        bulk = self._owed >= _SLICE_MS if contended else not self._interactive
+        slot, items = self._bulk.cut(partial(self._slice, now)) if bulk else self._interactive.cut()
         padded = len(items) * items[-1][0]
         taking = self._costs[slot].milliseconds(len(items), items[-1][0])
         self._settle(taking * self._paces[slot], bulk=bulk, contended=contended)
@@ -138,15 +140,16 @@ class Backlog:
         """What all that waits in a line takes at the pace of now."""
         return sum(self._paces[slot] * taking for slot, taking in line.milliseconds.items()) / 1000
 
-    def _slice(self, now: float) -> Slice:
-        """How long a batch of bulk may take now, by the calibration.
+    def _slice(self, now: float, costs: Calibration) -> Slice:
+        """How long a batch of bulk may take now, by the model's calibration.
 
         Where neighbours slow the machine down, slices take longer, as queries do.
         """
         quiet = now - self._last_interactive
         if self._interactive or quiet < _EXPECTING_SECONDS:
-            return _SLICE
-        return Slice(_GROWTH * quiet, _GROWTH * quiet, _SLICE.kept)
+            usual = min(_SLICE_MS, costs.milliseconds(1, _SLICE_TOKENS))
+            return Slice(usual, _STRETCH * usual, _KEPT)
+        return Slice(_GROWTH * quiet, _GROWTH * quiet, _KEPT)
 
     def _settle(self, milliseconds: float, *, bulk: bool, contended: bool) -> None:
         """Keep account of what bulk is owed: a share of the time in which both classes have work."""

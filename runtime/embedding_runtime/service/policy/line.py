@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from embedding_runtime.engine.calibration import Calibration
@@ -77,14 +77,18 @@ class Line:
             self._count(waiting.slot, item, -1)
         self._settle(waiting.slot)
 
-    def cut(self, bound: Slice | None) -> tuple[int, list[Item]]:
-        """The slot and the texts of the next batch, which wait no longer. Something must be waiting."""
+    def cut(self, bound: Callable[[Calibration], Slice] | None = None) -> tuple[int, list[Item]]:
+        """The slot and the texts of the next batch, which wait no longer. Something must be waiting.
+
+        `bound`: how long a batch of a model with these costs may take; None for as long as it pays.
+        """
         request = self._turns.popleft()
         self._turns.append(request)
         waiting = self._requests[request]
         line, model = self._sorted[waiting.slot], self._models[waiting.slot]
         anchor = bisect_left(line, waiting.items[-1])
-        low, high = window(line, anchor, model.limits, model.costs, bound)
+        within = bound(model.costs) if bound else None
+        low, high = window(line, anchor, model.limits, model.costs, within)
         taken = line[low:high]
         del line[low:high]
         for item in taken:
