@@ -47,7 +47,7 @@ def main() -> None:
 
 def _lengths(requests: Sequence[Request], lengths: Sequence[int]) -> Lengths:
     """What requests hold that have the texts of a corpus in its order, which begins anew at its end."""
-    found: dict[Request, Sequence[int]] = {}
+    found: Lengths = {}
     at = 0
     for request in requests:
         found[request] = [lengths[number % len(lengths)] for number in range(at, at + request.texts)]

@@ -9,7 +9,6 @@ import asyncio
 import mmap
 import socket
 from collections.abc import Callable
-from typing import Final
 
 from embedding_runtime.telemetry import logger
 
@@ -21,7 +20,7 @@ _POLITE_SECONDS = 0.005
 # How soon one is tried again where the system has no room for another connection; as asyncio does.
 _EXHAUSTED_SECONDS = 1.0
 
-_COUNT: Final = "i"
+# Of a C int, which is what the counts are.
 _COUNT_BYTES = 4
 
 MakeProtocol = Callable[[Callable[[], None]], asyncio.Protocol]
@@ -34,7 +33,7 @@ class Occupancy:
     """
 
     def __init__(self, processes: int) -> None:
-        self._counts = memoryview(mmap.mmap(-1, _COUNT_BYTES * processes)).cast(_COUNT)
+        self._counts = memoryview(mmap.mmap(-1, _COUNT_BYTES * processes)).cast("i")
 
     def __getitem__(self, process: int) -> int:
         return self._counts[process]

@@ -51,10 +51,8 @@ def _numbers(parts: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _fit(parts: NDArray[np.float64]) -> NDArray[np.float64]:
-    weights: NDArray[np.float64] = np.ones(len(parts))
+    weights = np.ones(len(parts))
     for _ in range(_ROUNDS):
-        solved = np.linalg.lstsq(parts * weights[:, None], weights, rcond=None)
-        found = np.asarray(solved[0], dtype=np.float64)
-        distances = np.maximum(np.abs(parts @ found - 1), _SMALLEST)
-        weights = distances**-0.5
+        found = np.linalg.lstsq(parts * weights[:, None], weights, rcond=None)[0].astype(np.float64)
+        weights = 1 / np.sqrt(np.maximum(np.abs(parts @ found - 1), _SMALLEST))
     return found

@@ -79,7 +79,9 @@ def test_closed_clients_send_every_request_once() -> None:
 def test_what_was_sent_is_told_with_its_time_and_its_connection() -> None:
     requests = numbered(6)
     with serving(lambda _: whole(b"[]")) as address:
-        closed, opened = drive(address, Closed(requests, 2), Open(numbered(1), itertools.repeat(0.01)))
+        closed, opened = drive(
+            address, Closed(requests, 2), Open(numbered(1), itertools.chain([0.0], itertools.repeat(0.2)))
+        )
     assert [sent.request for sent in closed.sent] == requests
     assert len({sent.connection for sent in closed.sent}) == 2
     assert not {sent.connection for sent in closed.sent[:2]} & {sent.connection for sent in opened.sent[:1]}
@@ -127,7 +129,7 @@ def test_a_late_server_does_not_put_off_the_next_arrival() -> None:
         return whole(b"[]")
 
     with serving(answer) as address:
-        (run,) = drive(address, Open([post("/embed", {}, 1)], itertools.repeat(0.02), seconds=0.2))
+        (run,) = drive(address, Open([post("/embed", {}, 1)], itertools.repeat(0.02), seconds=0.21))
     assert len(run.latencies) == 10
     assert sum(latency > 0.1 for latency in run.latencies) >= 8
 
