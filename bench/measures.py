@@ -221,8 +221,8 @@ def _timed(server: Running, asked: int, each: int, clients: int, length: int) ->
     return drive(server.address, Closed(requests, clients))[0].seconds / asked
 
 
-def _texts(what: str, size: int) -> int:
-    """How many texts the measured time is for."""
+def scaled_texts(what: str, size: int) -> int:
+    """How many texts a time of `scaling` is for."""
     return {TEXTS: size, CLIENTS: CLIENT_TEXTS * size}.get(what, LENGTH_TEXTS)
 
 
