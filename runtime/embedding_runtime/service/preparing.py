@@ -15,7 +15,7 @@ import numpy as np
 
 from embedding_runtime.engine.backend import Execution, Float32, Tokens
 from embedding_runtime.engine.fusion import fused_nodes, lost
-from embedding_runtime.engine.likeness import unlike
+from embedding_runtime.engine.likeness import noise_of, unlike
 from embedding_runtime.engine.onnx_backend import OnnxBackend
 from embedding_runtime.engine.probes import keep
 from embedding_runtime.errors import RuntimeFault
@@ -91,7 +91,8 @@ def _fault(source: ModelSource, target: Target, graph: Path) -> str | None:
     made = Prepared(graph, target.precision, plain=False, note=None, key="")
     rows, wanted = (_rows(each, source, texts) for each in (made, own))
     keep(graph, texts, wanted[: len(texts)])
-    why = unlike(rows, wanted, source.recipe.task, target.precision)
+    noise = noise_of(wanted[: len(texts)], wanted[len(texts) :], source.recipe.task)
+    why = unlike(rows, wanted, source.recipe.task, target.precision, noise)
     if why is not None or target.precision != source.precision:  # of other layers other nodes are fused
         return why
     missing = lost(fused_nodes(own.path), fused_nodes(graph))

@@ -16,7 +16,7 @@ import pytest
 
 from embedding_runtime.engine.backend import Execution, Tokens
 from embedding_runtime.engine.fusion import fused_nodes, lost
-from embedding_runtime.engine.likeness import unlike
+from embedding_runtime.engine.likeness import noise_of, unlike
 from embedding_runtime.engine.onnx_backend import OnnxBackend
 from embedding_runtime.errors import DiskFullError
 from embedding_runtime.model.prepared import Prepared, Target
@@ -226,6 +226,26 @@ def test_vectors_may_turn_by_as_much_as_their_precision_allows(
     wanted = np.array([[3, 0], [0, 5]], dtype=np.float32)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]], dtype=np.float32)
     assert (unlike(wanted @ turn, wanted, "embed", precision) is None) is passes
+
+
+@pytest.mark.parametrize(("noise", "passes"), [(0.0, False), (0.02, True)])
+def test_no_ranking_may_flip_beyond_the_precisions_bound_and_the_noise(noise: float, passes: bool) -> None:
+    def row(angle: float) -> list[float]:
+        return [float(np.cos(angle)), float(np.sin(angle))]
+
+    # The second text is nearer to the first than the third is, by 0.03 of cosine; then the third is.
+    wanted = np.array([row(0.0), row(0.80), row(-0.842)], dtype=np.float32)
+    rows = np.array([row(0.0), row(0.83), row(-0.812)], dtype=np.float32)
+    assert (unlike(rows, wanted, "embed", "int8", noise) is None) is passes
+    assert "ranks texts otherwise" in str(unlike(rows, wanted, "embed", "int8")) or passes
+
+
+def test_noise_is_what_scores_move_by_with_their_company() -> None:
+    alone = np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32)
+    assert noise_of(alone, alone, "embed") == 0
+    moved = np.array([[1.0, 0.01], [0.0, 1.0]], dtype=np.float32)
+    assert noise_of(moved, alone, "embed") == pytest.approx(0.01, rel=0.01)
+    assert noise_of(alone[:, :1], moved[:, 1:], "rerank") == pytest.approx(0.231, abs=1e-3)
 
 
 def test_vectors_of_another_length_are_unlike() -> None:
