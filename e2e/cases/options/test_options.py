@@ -5,6 +5,7 @@ pinchy#715): what changes vectors is another space, moved to at once, and told.
 """
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -62,6 +63,21 @@ def test_another_pooling_is_another_space_from_the_same_claim(kubectl: Kubectl) 
     assert "Switched" in kubectl("describe", "em", "shaped")
     assert [body["metadata"]["name"] for body in kubectl.list("pvc")] == claims
     assert (kubectl.get("em", "shaped") or {})["status"]["model"]["maxTokens"] == 64
+
+
+def test_what_would_wait_longer_than_allowed_is_refused_with_a_time_to_come_back(kubectl: Kubectl) -> None:
+    body = shaped(precision="int8")
+    body["spec"]["server"]["maxQueueWaitMilliseconds"] = 1
+    kubectl.apply(body)
+    kubectl.wait("int8", lambda: (kubectl.get("em", "shaped") or {})["status"].get("precision") == "int8")
+    kubectl.wait_for_condition("shaped", "Ready", "True")
+    asked = {"input": ["a text of some length"] * 512}
+    with ThreadPoolExecutor(4) as clients:
+        answers = [clients.submit(kubectl.answer, "http://shaped/embed", asked) for _ in range(12)]
+    found = [answer.result() for answer in answers]
+    assert {answer.status for answer in found} == {200, 429}
+    refused = next(answer for answer in found if answer.status == 429)
+    assert int(refused.headers["retry-after"]) >= 1
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,16 @@ def test_a_fall_back_that_is_allowed_serves_and_is_told(kubectl: Kubectl) -> Non
     assert [event["type"] for event in _told(kubectl, "allowed", "CPUFallback")] == ["Warning"]
 
 
+def test_a_node_that_cannot_compute_as_asked_is_named(kubectl: Kubectl) -> None:
+    """The image for CPUs has no OpenVINO, which alone computes in bf16 there."""
+    body = model("rounded", RERANKER)
+    body["spec"]["model"]["precision"] = "bf16"
+    kubectl.apply(body)
+    condition = kubectl.wait_for_condition("rounded", "Ready", "False", "PrecisionUnavailable")
+    nodes = [node["metadata"]["name"] for node in kubectl.list("nodes")]
+    assert any(f"{name} cannot compute in bf16" in condition["message"] for name in nodes)
+
+
 def _gpu_model(kubectl: Kubectl, name: str, **spec: object) -> Object:
     return model(
         name, RERANKER, gpu={"count": 1, "resourceName": RESOURCE}, image=kubectl.runtime_image, **spec
