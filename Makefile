@@ -61,7 +61,7 @@ generate: setup  ## write docs/crd.md from the schema, and the tables of docs/co
 	$(PY) docs/generate
 
 lock: setup  ## compile requirements/*.in to hashed lock files
-	for f in runtime operator dev golden build bench; do (cd requirements && ../.venv/bin/uv pip compile -q --universal \
+	for f in runtime operator dev golden build bench gpu; do (cd requirements && ../.venv/bin/uv pip compile -q --universal \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o $$f.txt $$f.in) || exit 1; done
 
 golden:  ## compute the golden vectors again, with PyTorch in an environment of its own
@@ -73,9 +73,21 @@ bench: setup build/bench-venv/.stamp  ## throughput, latency, mixed load, scalin
 	$(PY) -m bench.suite --label $(LABEL)
 	build/bench-venv/bin/python bench/plots.py bench/results/serving/$(LABEL).json
 
+bench-gpu: build/gpu-venv/.stamp  ## on a machine with a GPU: the marked tests, then bench/results/gpu.json
+	build/gpu-venv/bin/python -m pytest -q -m gpu tests/gpu
+	build/gpu-venv/bin/python -m bench.gpu
+
+build/gpu-venv/.stamp: requirements/dev.txt requirements/gpu.txt
+	python3 -m venv build/gpu-venv
+	build/gpu-venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	build/gpu-venv/bin/pip uninstall -q -y onnxruntime
+	build/gpu-venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/gpu.txt
+	build/gpu-venv/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e operator -e runtime
+	@touch $@
+
 build/bench-venv/.stamp: requirements/bench.txt
 	python3 -m venv build/bench-venv
 	build/bench-venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	@touch $@
 
-.PHONY: help demo demo-clean demo-purge setup lint test test-unit e2e e2e-up e2e-down images format generate lock golden bench
+.PHONY: help demo demo-clean demo-purge setup lint test test-unit e2e e2e-up e2e-down images format generate lock golden bench bench-gpu

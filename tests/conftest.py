@@ -10,10 +10,20 @@ from hypothesis import HealthCheck, settings
 
 from e2e.mirror import models
 from e2e.mirror.server import Mirror
+from embedding_runtime.engine.providers import CUDA
+from embedding_runtime.engine.trial import trial
 
 # A busy machine is slow, and says nothing about the code.
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave tests out that need a GPU where nothing runs on one."""
+    gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if gpu and trial(CUDA) is not None:
+        items[:] = [item for item in items if item not in gpu]
+        config.hook.pytest_deselected(items=gpu)
 
 
 @pytest.fixture(scope="session")

@@ -124,6 +124,11 @@ QUEUE_SECONDS = Histogram(
     ["model", "priority"],
     buckets=_STAGE_SECONDS,
 )
+MEMORY_SHORT = Counter(
+    "inference_memory_shortages_total",
+    "Batches that found no memory, by what was tried next: shrink, unload, split, refuse.",
+    ["step"],
+)
 GPU_USED = LateGauge("gpu_memory_used_bytes", "Memory in use on the GPU.")
 GPU_TOTAL = LateGauge("gpu_memory_total_bytes", "Memory of the GPU.")
 

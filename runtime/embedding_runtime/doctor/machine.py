@@ -4,28 +4,18 @@ import os
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 from embedding_runtime.api.listening import listen
 from embedding_runtime.doctor.findings import Section
 from embedding_runtime.engine.choice import has_openvino
-from embedding_runtime.engine.onnx_backend import usable_providers
 from embedding_runtime.engine.providers import CPU, CUDA, no_cuda
 from embedding_runtime.engine.threads import cpu_limit, thread_count
+from embedding_runtime.engine.trial import trial
 from embedding_runtime.errors import AddressInUseError
 from embedding_runtime.registry.volume import mib
 from embedding_runtime.settings import ServeSettings
 
-import onnxruntime as ort  # isort: skip  after onnx_backend, which switches its telemetry off
-
 _CGROUP = Path("/sys/fs/cgroup")
 
-# An ONNX model of one node, y = Identity(x) for float32 x of shape [1]: enough to see whether a provider
-# can run anything at all.
-_IDENTITY = (
-    b'\x08\x08\x12\x00:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04'
-    b"\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x11"
-)
 _PROVIDERS = {"cpu": CPU, "cuda": CUDA}
 
 
@@ -47,9 +37,8 @@ def machine_section(settings: ServeSettings) -> Section:
         tempfile.gettempdir()
     except FileNotFoundError:
         section.problems.append("no folder for sockets can be written; mount one at /tmp or set TMPDIR")
-    built = usable_providers()
     for name, provider in _PROVIDERS.items():
-        why = "not in this build of ONNX Runtime" if provider not in built else trial(provider)
+        why = trial(provider)
         section.lines.append(f"provider {name}: {'usable' if why is None else f'not usable: {why}'}")
         if why is not None and name == "cuda" and settings.ort_execution_provider == "cuda":
             told = no_cuda(why)
@@ -95,18 +84,4 @@ def memory_limit(root: Path = _CGROUP) -> int | None:
             continue
         # Version 1 writes the largest page-aligned number for "no limit".
         return int(text) if text.isdigit() and int(text) < 1 << 60 else None
-    return None
-
-
-def trial(provider: str) -> str | None:
-    """Why nothing can be run on `provider`; None when something was."""
-    try:
-        options = ort.SessionOptions()
-        options.log_severity_level = 4  # what is wrong is told here, in one line
-        session = ort.InferenceSession(_IDENTITY, options, providers=[provider])
-        if provider not in session.get_providers():
-            return "its libraries, the driver or the device are missing"
-        session.run(None, {"x": np.ones(1, dtype=np.float32)})
-    except Exception as error:  # ONNX Runtime raises bare exceptions of its own making
-        return " ".join(str(error).split())[:300]
     return None

@@ -44,12 +44,14 @@ class Batch:
 class Execution:
     """How to run: the provider that was asked for (auto, cpu, cuda), the number of CPU threads, the precision
     to compute in (fp32, fp16, bf16, int8; None: the graph's own). `node`: what this machine is called.
+    `gpu_bytes`: what a session's arena on a GPU may hold; None: no limit.
     """
 
     provider: str = "cpu"
     threads: int = 1
     precision: str | None = None
     node: str = "this machine"
+    gpu_bytes: int | None = None
 
 
 class Backend(Protocol):

@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from embedding_runtime.engine.backend import Backend, Execution
+from embedding_runtime.engine.cuda_backend import CudaBackend
 from embedding_runtime.engine.onnx_backend import OnnxBackend, usable_providers
 from embedding_runtime.engine.providers import CUDA
+from embedding_runtime.engine.trial import trial
 from embedding_runtime.errors import PrecisionUnavailableError, ProviderUnavailableError
 from embedding_runtime.model.prepared import Prepared
 from embedding_runtime.model.recipe import Recipe
+from embedding_runtime.settings import Precision
 
 if TYPE_CHECKING:
     from embedding_runtime.engine.openvino_backend import OpenVinoBackend
@@ -18,6 +21,22 @@ if TYPE_CHECKING:
 def has_openvino() -> bool:
     """Whether the package is installed."""
     return importlib.util.find_spec("openvino") is not None
+
+
+def computed_here(asked: Precision, weights: str, no_gpu: str | None, node: str) -> Precision:
+    """What a model with such weights is computed in here, where `asked` is what was asked for: `auto` is
+    fp16 of 32 bits on a GPU, else as the weights are. `no_gpu`: why there is none to compute on. Pure.
+
+    Raises PrecisionUnavailableError where only a GPU could.
+    """
+    if weights == "fp32" and asked == "auto" and no_gpu is None:
+        return "fp16"
+    if weights == "fp32" and asked == "fp16" and no_gpu is not None:
+        raise PrecisionUnavailableError(
+            f"{node} cannot compute in fp16: {no_gpu}; ask for another precision, or choose a repository "
+            "with an fp16 file"
+        )
+    return asked
 
 
 def make_backend(prepared: Prepared, recipe: Recipe, execution: Execution) -> Backend:
@@ -41,8 +60,20 @@ def candidates(prepared: Prepared, recipe: Recipe, execution: Execution) -> list
         )
     found: list[Backend] = list(_openvino(prepared, recipe, execution, wanted))
     if not found or (execution.provider == "auto" and wanted != "bf16"):
-        found.insert(0, OnnxBackend(prepared, recipe, execution))
+        found = [*_onnx(prepared, recipe, execution), *found]
     return found
+
+
+def _onnx(prepared: Prepared, recipe: Recipe, execution: Execution) -> Iterator[OnnxBackend]:
+    """ONNX Runtime's, on a GPU where that was asked for or may be there."""
+    asked = execution.provider
+    if asked == "cuda" or (asked == "auto" and CUDA in usable_providers()):
+        yield CudaBackend(prepared, recipe, execution)
+        if trial(CUDA) is None:
+            for name, other in prepared.variants():
+                yield CudaBackend(other, recipe, execution, name)
+    else:
+        yield OnnxBackend(prepared, recipe, execution)
 
 
 def _openvino(

@@ -6,6 +6,7 @@ Nothing here needs a GPU to be imported.
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 from embedding_runtime.telemetry import logger
@@ -84,6 +85,11 @@ class Gpu:
 def _memory(library: Nvml, handle: Any) -> Memory:
     info = library.nvmlDeviceGetMemoryInfo(handle)
     return Memory(int(info.used), int(info.total))
+
+
+def present(devices: Path = Path("/dev")) -> bool:
+    """Whether this machine, or this container, was given an NVIDIA GPU: so the driver names its devices."""
+    return any(path.name[6:].isdigit() for path in devices.glob("nvidia*")) or (devices / "dxg").exists()
 
 
 def nvml() -> Nvml:

@@ -1,4 +1,4 @@
-"""The ONNX Runtime backend, on CPU or CUDA. The only module that imports onnxruntime."""
+"""The ONNX Runtime backend on the CPU, and what that on CUDA (`cuda_backend`) has in common with it."""
 
 import os
 from collections.abc import Sequence
@@ -14,21 +14,17 @@ import onnxruntime as ort
 from embedding_runtime.engine.backend import Execution, Float32, Tokens, padded
 from embedding_runtime.engine.memory import give_back
 from embedding_runtime.engine.pooling import normalize, pool
-from embedding_runtime.engine.providers import CPU, CUDA, CUDA_OPTIONS, Choice, choose, no_cuda, out_of_memory
+from embedding_runtime.engine.providers import CPU, CUDA, out_of_memory
 from embedding_runtime.errors import (
     CorruptModelError,
     InternalError,
     OutOfMemoryError,
-    ProviderUnavailableError,
     RuntimeFault,
 )
 from embedding_runtime.model.graph import read_facts
 from embedding_runtime.model.outputs import INPUTS, choose_output, unknown_input
 from embedding_runtime.model.prepared import LOGITS, VECTOR, Prepared
 from embedding_runtime.model.recipe import Recipe
-from embedding_runtime.telemetry import logger
-
-_log = logger("engine")
 
 _DTYPES: dict[str, type[np.generic]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
@@ -85,43 +81,16 @@ class OnnxBackend:
         self._alone = read_facts(self._prepared.path).scaled_by_batch
 
     def _create(self) -> ort.InferenceSession:
-        wanted = self._execution.provider
-        try:
-            choice = choose(wanted, ort.get_available_providers())
-            if choice.name == CUDA:
-                return self._cuda_session()
-        except ProviderUnavailableError as error:
-            choice = Choice(CPU, fallback=error.message)
-        if choice.fallback and wanted == "cuda":
-            self._fallback = choice.fallback
-            _log.warning("CUDA requested but not available, falling back to CPU", reason=choice.fallback)
-        elif choice.fallback:
-            _log.info("running on the CPU", reason=choice.fallback)
-        self._provider = CPU
         try:
             return self._opened([CPU])
         except Exception as error:
             raise self._out_of_memory(error) or CorruptModelError(
-                f"ONNX Runtime cannot load {self._prepared.path.name}: {_first_line(error)}"
+                f"ONNX Runtime cannot load {self._prepared.path.name}: {first_line(error)}"
             ) from error
-
-    def _cuda_session(self) -> ort.InferenceSession:
-        ort.preload_dlls()
-        try:
-            session = self._opened([(CUDA, dict(CUDA_OPTIONS)), CPU])
-        except Exception as error:
-            self._provider = CUDA
-            raise self._out_of_memory(error) or ProviderUnavailableError(
-                no_cuda(_first_line(error))
-            ) from error
-        if session.get_providers()[0] != CUDA:
-            # ONNX Runtime itself only warns here, and would run 50 times slower without a word.
-            raise ProviderUnavailableError(no_cuda("the CUDA provider could not be initialised"))
-        self._provider = CUDA
-        return session
 
     def _opened(self, providers: Sequence[str | tuple[str, dict[str, str]]]) -> ort.InferenceSession:
-        return ort.InferenceSession(str(self._prepared.path), self._options(), providers)
+        # Without its own fall-back: it would print to stdout and run on the CPU whatever was wrong.
+        return ort.InferenceSession(str(self._prepared.path), self._options(), providers, enable_fallback=0)
 
     def _options(self) -> ort.SessionOptions:
         options = ort.SessionOptions()
@@ -136,8 +105,8 @@ class OnnxBackend:
 
     def warm_up(self) -> int:
         """One short text, then one of the longest; see Backend."""
-        width = self.run([_dummy(8)]).shape[1]
-        self.run([_dummy(self._recipe.max_tokens)])
+        width = self.run([dummy(8)]).shape[1]
+        self.run([dummy(self._recipe.max_tokens)])
         return int(width)
 
     def run(self, texts: Sequence[Tokens]) -> Float32:
@@ -150,11 +119,9 @@ class OnnxBackend:
         arrays = {name: getattr(batch, name) for name in self._inputs}
         feed = {name: arrays[name].astype(dtype, copy=False) for name, dtype in self._inputs.items()}
         try:
-            (output,) = self._session.run([self._output], feed)
+            (output,) = self._session.run([self._output], feed, self._run_options())
         except Exception as error:
-            raise self._out_of_memory(error) or InternalError(
-                f"ONNX Runtime failed: {_first_line(error)}"
-            ) from error
+            raise self._failure(error) from error
         rows = output.astype(np.float32, copy=False)
         if self._gives_tokens:
             rows = pool(rows, batch.attention_mask, self._recipe.pooling)
@@ -164,13 +131,20 @@ class OnnxBackend:
             raise InternalError("the model gave values that are not finite numbers")
         return np.ascontiguousarray(rows)
 
+    def _run_options(self) -> ort.RunOptions | None:
+        return None
+
     def close(self) -> None:
         """See Backend."""
         self._session = None
         give_back()
 
+    def _failure(self, error: Exception) -> RuntimeFault:
+        """What a run that ended so is told as."""
+        return self._out_of_memory(error) or InternalError(f"ONNX Runtime failed: {first_line(error)}")
+
     def _out_of_memory(self, error: Exception) -> RuntimeFault | None:
-        message = out_of_memory(_first_line(error), self._provider)
+        message = out_of_memory(str(error), self._provider)
         return OutOfMemoryError(message, retry_after=_OUT_OF_MEMORY_SECONDS) if message else None
 
 
@@ -183,10 +157,12 @@ def _input_types(session: ort.InferenceSession) -> dict[str, type[np.generic]]:
     return types
 
 
-def _dummy(length: int) -> Tokens:
+def dummy(length: int) -> Tokens:
+    """A text of so many tokens, for measuring."""
     return Tokens(np.ones(length, dtype=np.int32))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error of ONNX Runtime says, without where in its sources."""
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__

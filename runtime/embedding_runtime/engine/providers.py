@@ -10,7 +10,7 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 
 # fp32 means fp32: TF32 would round the inputs of every product to 10 bits.
-CUDA_OPTIONS = MappingProxyType({"use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"})
+_CUDA_OPTIONS = MappingProxyType({"use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"})
 
 # How ONNX Runtime's allocators, CUDA and the C++ library say that there is no room.
 _OUT_OF_MEMORY = (
@@ -21,6 +21,7 @@ _OUT_OF_MEMORY = (
     "bad allocation",
     "available memory of",
 )
+_LONGEST = 300
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,24 @@ def choose(wanted: str, available: Collection[str]) -> Choice:
     return Choice(CPU, fallback="no CUDA provider in this build of ONNX Runtime")
 
 
+def cuda_options(gpu_bytes: int | None = None, *, graphs: bool = False) -> dict[str, str]:
+    """The CUDA provider's options: what the session's arena may hold, whether it can record graphs."""
+    options = dict(_CUDA_OPTIONS)
+    if gpu_bytes is not None:
+        options["gpu_mem_limit"] = str(gpu_bytes)
+    if graphs:
+        options["enable_cuda_graph"] = "1"
+    return options
+
+
 def out_of_memory(told: str, provider: str) -> str | None:
     """The message for a failure that ONNX Runtime tells as `told`, None where it is not about memory."""
-    if not any(words in told.lower() for words in _OUT_OF_MEMORY):
+    told = " ".join(told.split())
+    places = [at for words in _OUT_OF_MEMORY if (at := told.lower().find(words)) >= 0]
+    if not places:
         return None
+    if len(told) > _LONGEST:  # CUDA's come after half a kilobyte of C++ types
+        told = told[max(0, min(places) - _LONGEST // 4) :][:_LONGEST]
     what = "CUDA out of memory" if provider == CUDA else "out of memory"
     return (
         f"{what}: {told}; set a smaller MAX_EMBEDDING_BATCH_SIZE (for a reranker MAX_RERANKING_BATCH_SIZE) "

@@ -1,6 +1,7 @@
 """The graph that is run: the repository's own, or one that was made of it."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -12,10 +13,13 @@ from embedding_runtime.settings import Precision
 # unit vectors; [b, s, h]; and a cross-encoder's [b, 1].
 VECTOR, NORM, TOKENS, LOGITS = "vector", "norm", "tokens", "logits"
 
+# Graphs beside a prepared one that a GPU may run faster, by the file's name.
+VARIANTS = ("starts", "packed")
+
 
 @dataclass(frozen=True)
 class Target:
-    """What to make of a model: its weights in this precision, which is theirs or int8."""
+    """What to make of a model: its weights in this precision, which is theirs, or fp16 or int8 of 32 bits."""
 
     precision: str
 
@@ -25,7 +29,8 @@ class Target:
 
         Raises PrecisionUnavailableError where the weights do not allow it.
         """
-        return cls("int8" if computed_in(wanted, source.precision) == "int8" else source.precision)
+        precision = computed_in(wanted, source.precision)
+        return cls(precision if precision in ("fp16", "int8") else source.precision)
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,13 @@ class Prepared:
     plain: bool
     note: str | None
     key: str
+
+    def variants(self) -> "Iterator[tuple[str, Prepared]]":
+        """The graphs beside this one that do the same by other kernels, which only a GPU has."""
+        for name in VARIANTS:
+            path = self.path.with_name(f"{name}.onnx")
+            if not self.plain and path.is_file():
+                yield name, replace(self, path=path)
 
     @classmethod
     def as_it_is(cls, source: ModelSource, note: str | None = None) -> Self:

@@ -1,8 +1,8 @@
 """From a repository's graph to the one that is run: int32 in, pooling and normalisation inside.
 
-The only module beside `heads` and `int8` that imports the onnx package. It runs in a process of its own
-(`service/preparing.py`), so that what it takes of memory is given back, and so that a graph which breaks it
-breaks nothing else.
+It and what it calls (`heads`, `int8`, `half`, `fusing`, ...) alone import the onnx package. They run
+in a process of their own (`service/preparing.py`), so that what they take of memory is given back, and that
+what breaks them breaks nothing else.
 """
 
 import itertools
@@ -14,12 +14,16 @@ import onnx
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
 from embedding_runtime.errors import UnsupportedModelError
+from embedding_runtime.model.fusing import fuse_attention
+from embedding_runtime.model.half import halved
 from embedding_runtime.model.heads import Head
 from embedding_runtime.model.int8 import quantise
 from embedding_runtime.model.outputs import INPUTS, choose_output, unknown_input
+from embedding_runtime.model.positions import count_on_the_device
 from embedding_runtime.model.prepared import LOGITS, NORM, TOKENS, VECTOR
 from embedding_runtime.model.recipe import Recipe
 from embedding_runtime.model.shelf import GRAPH, WEIGHTS
+from embedding_runtime.model.variants import variants
 
 # The first version with every operator of the head, and with 32-bit positions of a CumSum.
 _LEAST_OPSET = 11
@@ -29,14 +33,19 @@ _LEAST_BYTES, _PAGE = 1024, 4096
 _RESERVED = frozenset({*INPUTS, VECTOR, NORM, TOKENS, LOGITS})
 
 
-def rewrite(path: Path, recipe: Recipe, folder: Path, *, int8: bool = False) -> None:
-    """Write GRAPH and its WEIGHTS, made of the graph at `path`, into `folder`; with 8-bit layers for `int8`.
+def rewrite(path: Path, recipe: Recipe, folder: Path, *, to: str | None = None) -> None:
+    """Write GRAPH and its WEIGHTS, made of the graph at `path`, into `folder`.
 
-    Raises UnsupportedModelError for a graph that has no place for a head or no such layers; OSError.
+    `to`: what to make of 32-bit weights, int8 for CPUs or fp16, with fused attention, for GPUs. Raises
+    UnsupportedModelError for a graph that has no place for a head or no such layers; OSError.
     """
     model = _load(path)
-    if int8:
+    if to == "int8":
         quantise(model)
+    elif to == "fp16":
+        model = halved(model)
+        fuse_attention(model)
+        count_on_the_device(model)
     opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
     if opset < _LEAST_OPSET:
         raise UnsupportedModelError(f"its operators are of version {opset}, before {_LEAST_OPSET}")
@@ -44,6 +53,9 @@ def rewrite(path: Path, recipe: Recipe, folder: Path, *, int8: bool = False) -> 
     _prune(model.graph)
     _move_weights(model.graph)
     onnx.save(model, folder / GRAPH)
+    if to == "fp16":
+        for name, variant in variants(model):  # the weights are on the disk by now
+            onnx.save(variant, folder / f"{name}.onnx")
 
 
 def _load(path: Path) -> onnx.ModelProto:

@@ -7,6 +7,7 @@ closed here, between two batches.
 
 import itertools
 import os
+import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,12 +18,14 @@ import numpy as np
 
 from embedding_runtime.engine.backend import Backend, Float32, Tokens
 from embedding_runtime.engine.calibration import Calibration
+from embedding_runtime.engine.device import OnDevice, Pending
 from embedding_runtime.errors import InternalError, OverloadedError, RuntimeFault, UnloadedError
 from embedding_runtime.pulse import Pulse
 from embedding_runtime.service.gauges import BatchGauges, queue_gauges
 from embedding_runtime.service.policy.admission import Bounds, refusal
 from embedding_runtime.service.policy.backlog import Backlog, Cut, Priority
 from embedding_runtime.service.policy.window import Limits
+from embedding_runtime.service.rescue import rescued
 from embedding_runtime.service.wire import Rows
 from embedding_runtime.telemetry import logger
 
@@ -32,6 +35,8 @@ Answer = Callable[[Rows | RuntimeFault], None]
 
 # A batch that takes so many times what was expected hangs.
 _HANGING = 20.0
+# Until the event loop has unloaded what can go; it may stand still while a session is built.
+_ROOM_SECONDS = 10.0
 
 
 @dataclass
@@ -58,6 +63,16 @@ class _Open:
 
 
 @dataclass(frozen=True)
+class _Begun:
+    """A batch whose rows `pending` waits for."""
+
+    cut: Cut
+    texts: list[Tokens]
+    pending: Pending
+    at: float
+
+
+@dataclass(frozen=True)
 class Usage:
     """Whether a model has waiting or running work, and when it last had (monotonic seconds)."""
 
@@ -81,7 +96,13 @@ class Compute(threading.Thread):
         self._ids = itertools.count(1)
         self._wake = threading.Condition()
         self._stopping = False
-        self._running = -1
+        self._running: list[int] = []
+        self._last_done = 0.0
+        self._room: Callable[[Callable[[bool], None]], None] | None = None
+
+    def ask_for_room(self, room: Callable[[Callable[[bool], None]], None]) -> None:
+        """How to have models unloaded that have no work: `room` calls back with whether there were any."""
+        self._room = room
 
     def open(self, slot: int, backend: Backend, costs: Calibration, limits: Limits, label: str) -> None:
         """From now on the model in `slot` answers; `label` names it in metrics."""
@@ -101,7 +122,7 @@ class Compute(threading.Thread):
         """How every open model is used."""
         with self._wake:
             return {
-                slot: Usage(model.jobs > 0 or slot == self._running, model.last_used)
+                slot: Usage(model.jobs > 0 or slot in self._running, model.last_used)
                 for slot, model in self._open.items()
             }
 
@@ -144,8 +165,15 @@ class Compute(threading.Thread):
     def run(self) -> None:
         """Compute. A bug here ends the process, which the supervisor starts again."""
         try:
-            while (cut := self._next()) is not None:
-                self._compute(*cut)
+            under_way: _Begun | None = None
+            while True:
+                found = self._next(wait=under_way is None)
+                if found is None and under_way is None:
+                    return
+                begun = self._start(*found) if found else None
+                if under_way:
+                    self._finish(under_way)
+                under_way = begun
         except BaseException:
             _log.exception("the computing thread died")
             # Anything milder would leave an engine that answers nobody while it looks alive.
@@ -156,27 +184,39 @@ class Compute(threading.Thread):
         if found is not None:
             raise OverloadedError(found.reason, retry_after=found.seconds)
 
-    def _next(self) -> tuple[Cut, list[Tokens]] | None:
+    def _next(self, *, wait: bool) -> tuple[Cut, list[Tokens]] | None:
+        """The next batch, waiting for one where nothing else is to be done meanwhile; None: none, or stop."""
         while True:
             with self._wake:
-                self._running = -1
-                self._wake.wait_for(lambda: self._stopping or self._closing or len(self._backlog) > 0)
-                closing = [(self._open.pop(slot, None), slot, closed) for slot, closed in self._closing]
-                self._closing.clear()
-                for _, slot, _closed in closing:
-                    self._backlog.close(slot)
+                if wait:
+                    self._wake.wait_for(lambda: self._stopping or self._closing or len(self._backlog) > 0)
+                elif self._stopping or self._closing:
+                    return None
                 if self._stopping:
                     return None
-                if not closing and (cut := self._backlog.cut(time.monotonic())) is not None:
-                    return cut, self._begin(cut)
-            for model, _, closed in closing:
-                if model is not None:
-                    model.backend.close()
-                closed()
+                if not self._closing:
+                    cut = self._backlog.cut(time.monotonic())
+                    if cut is not None:
+                        return cut, self._begin(cut)
+                    if not wait:
+                        return None
+            self._close_leaving()
+
+    def _close_leaving(self) -> None:
+        """Give the memory back of models that have to go and have no work."""
+        with self._wake:
+            closing = [(self._open.pop(slot, None), slot, closed) for slot, closed in self._closing]
+            self._closing.clear()
+            for _, slot, _closed in closing:
+                self._backlog.close(slot)
+        for model, _, closed in closing:
+            if model is not None:
+                model.backend.close()
+            closed()
 
     def _begin(self, cut: Cut) -> list[Tokens]:
         """The texts of a batch that starts now."""
-        self._running = cut.slot
+        self._running.append(cut.slot)
         now = time.monotonic()
         for request in {request for request, _ in cut.items}:
             job = self._jobs[request]
@@ -186,13 +226,30 @@ class Compute(threading.Thread):
         queue_gauges(self._backlog)
         return [self._jobs[request].texts[index] for request, index in cut.items]
 
-    def _compute(self, cut: Cut, texts: list[Tokens]) -> None:
+    def _start(self, cut: Cut, texts: list[Tokens]) -> _Begun | None:
+        """Begin a batch where a device computes it meanwhile; else compute it."""
+        backend, now = self._open[cut.slot].backend, time.monotonic()
+        if not isinstance(backend, OnDevice) or not backend.overlaps:
+            self._finish(_Begun(cut, texts, lambda: backend.run(texts), now))
+            return None
+        try:
+            return _Begun(cut, texts, backend.start(texts), now)
+        except Exception as error:
+            return _Begun(cut, texts, _raising(error), now)
+
+    def _finish(self, begun: _Begun) -> None:
+        """Wait for a batch's rows and hand them out."""
+        cut, texts = begun.cut, begun.texts
         model = self._open[cut.slot]
-        started = time.monotonic()
+
+        def narrow(tokens: int) -> None:
+            with self._wake:
+                self._backlog.narrow(cut.slot, tokens)
+
         patience = max(self._hang_seconds, _HANGING * cut.milliseconds / 1000)
         try:
             with self._pulse.computing(patience) if self._pulse else nullcontext():
-                rows = model.backend.run(texts)
+                rows = rescued(begun.pending, model.backend, texts, self._make_room, narrow)
         except RuntimeFault as error:
             self._fail(cut, error)
             return
@@ -200,9 +257,27 @@ class Compute(threading.Thread):
             _log.exception("a batch failed")
             self._fail(cut, InternalError(f"{type(error).__name__}: {error}"))
             return
+        finally:
+            # The device began with it when the one before was done, if not later.
+            started, self._last_done = max(begun.at, self._last_done), time.monotonic()
+            with self._wake:
+                self._running.remove(cut.slot)
         model.gauges.ran(len(texts), cut.padded - sum(map(len, texts)))
         for job, answer in self._finished(cut, rows, time.monotonic() - started):
             job.answer(answer)
+
+    def _make_room(self) -> bool:
+        """Whether models were unloaded that had no work, so that there is more memory."""
+        if self._room is None:
+            return False
+        told: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._room(told.put)
+        try:
+            found = told.get(timeout=_ROOM_SECONDS)
+        except queue.Empty:
+            return False
+        self._close_leaving()
+        return found
 
     def _finished(self, cut: Cut, rows: Float32, seconds: float) -> list[tuple[_Job, Rows]]:
         """Put the rows where they belong; the jobs that are now complete, with their answers."""
@@ -241,3 +316,10 @@ class Compute(threading.Thread):
         model = self._open[job.slot]
         model.jobs -= 1
         model.last_used = time.monotonic()
+
+
+def _raising(error: Exception) -> Pending:
+    def pending() -> Float32:
+        raise error
+
+    return pending

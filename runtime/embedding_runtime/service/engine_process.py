@@ -155,7 +155,13 @@ def engine_server(settings: ServeSettings, pulse: Pulse, gpu: Gpu) -> EngineServ
 
     def make(compute: Compute, publish: Callable[[EngineState], None], call: Call) -> Residents:
         loader = Loader(OnnxLoading(settings, pulse, gpu))
-        return Residents(defaults, labels, loader, compute, policy, publish, call)
+        residents = Residents(defaults, labels, loader, compute, policy, publish, call)
+
+        def room(told: Callable[[bool], None]) -> None:
+            call(lambda: told(residents.make_room()))
+
+        compute.ask_for_room(room)
+        return residents
 
     bounds = Bounds(settings.max_queue_tokens, settings.max_queue_wait_ms / 1000)
     compute = Compute(bounds, pulse=pulse, hang_seconds=settings.engine_hang_secs)

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
+from weakref import WeakKeyDictionary
 
 from embedding_runtime import metrics
 from embedding_runtime.engine.backend import Backend, Execution
 from embedding_runtime.engine.calibration import Calibration, calibrate, clock_of
-from embedding_runtime.engine.choice import candidates
+from embedding_runtime.engine.choice import candidates, computed_here
+from embedding_runtime.engine.device import OnDevice
 from embedding_runtime.engine.gpu import Gpu
 from embedding_runtime.engine.kept import kept
 from embedding_runtime.engine.machine import identity
@@ -18,6 +20,7 @@ from embedding_runtime.engine.onnx_backend import usable_providers
 from embedding_runtime.engine.probes import fault
 from embedding_runtime.engine.providers import CUDA
 from embedding_runtime.engine.threads import cpu_limit, thread_count
+from embedding_runtime.engine.trial import trial
 from embedding_runtime.errors import (
     CorruptModelError,
     InternalError,
@@ -65,7 +68,9 @@ class OnnxLoading:
         self._execution = Execution(settings.ort_execution_provider, threads, node=node)
         self._precision = settings.model_precision
         self._pulse, self._gpu = pulse, gpu
-        self._cuda = self._execution.provider != "cpu" and CUDA in usable_providers()
+        self._gpu_limit = settings.gpu_memory_limit_bytes
+        self._on_gpu: WeakKeyDictionary[Backend, int] = WeakKeyDictionary()
+        self._cuda = self._execution.provider in ("auto", "cuda") and CUDA in usable_providers()
 
     def fetch(self, wanted: Wanted) -> ModelSource:
         """Find or fetch the model's files and read them.
@@ -86,25 +91,47 @@ class OnnxLoading:
         Raises ModelError, InternalError, OutOfMemoryError.
         """
         started, memory = time.monotonic(), self._memory()
-        precision = wanted.computed_in(self._precision).precision
+        asked = wanted.computed_in(self._precision).precision
+        precision = computed_here(asked, source.precision, self._no_gpu(), self._execution.node)
         prepared = prepare(source, Target.of(source, precision), self._prepared_dirs)
-        execution = replace(self._execution, precision=computed_in(precision, source.precision))
+        if asked == "auto" and prepared.plain:
+            precision = asked  # it could not be prepared, and nobody insists
+        execution = replace(
+            self._execution, precision=computed_in(precision, source.precision), gpu_bytes=self._gpu_room()
+        )
         with self._pulse.building(_BUILD_SECONDS):
             try:
                 backend, width, costs = self._ran(prepared, source.recipe, execution)
-            except (CorruptModelError, InternalError) as error:
-                if prepared.plain:
+            except (CorruptModelError, InternalError, PrecisionUnavailableError) as error:
+                insisted = asked != "auto" and isinstance(error, PrecisionUnavailableError)
+                if prepared.plain or insisted:
                     raise
                 # It passed its check, and still this machine makes something else of it.
                 _log.warning("the prepared graph does not run", model=source.id, error=error.message)
                 prepared = Prepared.as_it_is(source, error.message)
+                execution = replace(execution, precision=computed_in(asked, source.precision))
                 backend, width, costs = self._ran(prepared, source.recipe, execution)
         seconds = time.monotonic() - started
         device = "cuda" if backend.provider == "cuda" else "cpu"
         held = max(source.bytes, self._memory()[device] - memory[device])
+        if device == "cuda":
+            self._on_gpu[backend] = held
         card = ModelCard.of(source, prepared, backend, width, memory_bytes=held)
         _log_ready(wanted, source, card, seconds)
         return Loaded(backend, card, costs, seconds)
+
+    def _no_gpu(self) -> str | None:
+        """Why nothing runs on a GPU here; None where it does."""
+        if not self._cuda:
+            return "it has no GPU to compute on, or was not asked to use one"
+        why = trial(CUDA)
+        return None if why is None else f"its GPU cannot be used: {why}"
+
+    def _gpu_room(self) -> int | None:
+        """What the next model may take on the GPU: the limit less what those hold that are still loaded."""
+        if self._gpu_limit is None:
+            return None
+        return max(1, self._gpu_limit - sum(self._on_gpu.values()))
 
     def _ran(
         self, prepared: Prepared, recipe: Recipe, execution: Execution
@@ -162,15 +189,17 @@ class OnnxLoading:
         return costs
 
     def _check(self, backend: Backend, prepared: Prepared, recipe: Recipe) -> None:
-        """Compare another library than the one that the graph was checked with when it was prepared."""
-        if backend.provider == "openvino" and (why := fault(backend, prepared, recipe.task)):
-            raise PrecisionUnavailableError(f"OpenVINO on {self._execution.node} is not used: {why}")
+        """Compare other kernels than those that the graph was checked with when it was prepared."""
+        library = {"openvino": "OpenVINO", "cuda": "CUDA"}.get(backend.provider)
+        if library and (why := fault(backend, prepared, recipe.task)):
+            raise PrecisionUnavailableError(f"{library} on {self._execution.node} is not used: {why}")
 
     def _key(self, backend: Backend, prepared: Prepared) -> str:
         """What a measurement holds for."""
         device = identity(self._execution.threads)
         if backend.provider == "cuda":
             device += f"-{self._gpu.name()}"
+            device += f"-{backend.variant}" if isinstance(backend, OnDevice) else ""
         return f"{prepared.key}-{backend.precision}-{backend.provider}-{device}"
 
     def _memory(self) -> dict[str, int]:

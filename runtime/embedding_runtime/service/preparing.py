@@ -72,8 +72,8 @@ def _make(source: ModelSource, target: Target, scratch: Path) -> str | None:
     Raises OSError, and RuntimeFault for what may go another time.
     """
     try:
-        rounded = target.precision != source.precision
-        rewrite(source.graph_path, source.recipe, scratch, int8=rounded)
+        made = target.precision if target.precision != source.precision else None
+        rewrite(source.graph_path, source.recipe, scratch, to=made)
         return _fault(source, target, scratch / GRAPH)
     except RuntimeFault as error:
         if not error.permanent:

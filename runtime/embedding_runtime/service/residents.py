@@ -144,6 +144,15 @@ class Residents:
         if idle:
             self._changed()
 
+    def make_room(self) -> bool:
+        """Unload what has no work and is no default model; whether there was any."""
+        going = residency.leaving(self._residents())
+        for each in going:
+            self._unload(each.slot, "budget")
+        if going:
+            self._changed()
+        return bool(going)
+
     def _fetch(self, entry: _Entry) -> None:
         entry.slot, entry.loading = next(self._slots), True
         self._changed()

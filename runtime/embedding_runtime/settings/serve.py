@@ -132,7 +132,8 @@ class ServeSettings(HubSettings):
     model_precision: Precision = Field(
         "auto",
         alias="MODEL_PRECISION",
-        description="what models are computed in; `auto`: as their files have it; `bf16`: with OpenVINO, on "
+        description="what models are computed in; `auto`: as their files have it, but 32 bits as fp16 on a "
+        "GPU; `fp16` of 32 bits needs a GPU; `bf16`: with OpenVINO, on "
         "CPUs with AMX or AVX512-BF16; `int8`: 8-bit weights, and activations scaled by token; what this "
         "machine cannot do keeps the server from becoming ready",
     )
@@ -144,7 +145,8 @@ class ServeSettings(HubSettings):
     allow_cpu_fallback: bool = Field(
         False,
         alias="ALLOW_CPU_FALLBACK",
-        description="be ready although `cuda` was asked for and is not there",
+        description="be ready although a model, or a part of it, runs on the CPU where `cuda` was asked for "
+        "or `auto` finds a GPU that it cannot use",
     )
     ort_num_threads: int | None = Field(
         None,
@@ -152,6 +154,13 @@ class ServeSettings(HubSettings):
         le=1024,
         alias="ORT_NUM_THREADS",
         description="threads of one inference; unset: the CPU limit",
+    )
+    gpu_memory_limit_bytes: int | None = Field(
+        None,
+        ge=1,
+        alias="GPU_MEMORY_LIMIT_BYTES",
+        description="what a model's weights and batches may take on a GPU, less what models loaded before it "
+        "hold; CUDA's own libraries come on top; unset: no limit",
     )
     max_embedding_batch_size: int = Field(
         256,

@@ -8,6 +8,7 @@ import pytest
 import structlog
 
 from embedding_runtime.engine.backend import Execution, Tokens
+from embedding_runtime.engine.cuda_backend import CudaBackend
 from embedding_runtime.engine.onnx_backend import OnnxBackend
 from embedding_runtime.engine.pooling import normalize, pool
 from embedding_runtime.engine.providers import CPU, CUDA, choose, out_of_memory
@@ -91,11 +92,28 @@ def test_the_provider_follows_what_is_asked_and_there(
     assert (choice.fallback is not None) is falls_back
 
 
+def test_no_memory_is_seen_behind_half_a_kilobyte_of_types() -> None:
+    # As onnxruntime-gpu words it: core/providers/cuda/cuda_call.cc.
+    where = (
+        "/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:129 std::conditional_t<THRW, void, "
+    )
+    types = "[with ERRTYPE = cudaError; bool THRW = true; SUCCTYPE = cudaError; std::string_view = ...] " * 4
+    told = (
+        f"{where}{types}\nCUDA failure 2: out of memory ; GPU=0 ; hostname=node ; expr=cudaMalloc(&p, size);"
+    )
+    message = out_of_memory(told, CUDA)
+    assert message is not None
+    assert "CUDA failure 2: out of memory ; GPU=0" in message
+    assert len(message) < 500
+
+
 def test_fp32_means_fp32_on_a_gpu_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, dict[str, str]]] = []
 
     class Session(onnxruntime.InferenceSession):  # type: ignore[misc]
-        def __init__(self, path: str, options: object, providers: list[tuple[str, dict[str, str]]]) -> None:
+        def __init__(
+            self, path: str, options: object, providers: list[tuple[str, dict[str, str]]], **_: object
+        ) -> None:
             asked.append(providers[0])
             raise RuntimeError("no driver")
 
@@ -143,7 +161,8 @@ def test_a_failure_for_lack_of_memory_says_what_to_set(
 
 def _backend(folder: Path, provider: str = "cpu") -> OnnxBackend:
     graph = Prepared(folder / "onnx/model.onnx", "fp32", plain=True, note=None, key="made")
-    return OnnxBackend(graph, read_recipe(folder, "m"), Execution(provider, 1))
+    kind = CudaBackend if provider == "cuda" else OnnxBackend
+    return kind(graph, read_recipe(folder, "m"), Execution(provider, 1))
 
 
 def _tokens(text: str) -> Tokens:
@@ -182,7 +201,7 @@ def test_a_graph_that_does_not_load_is_told(tmp_path: Path) -> None:
     ("provider", "event", "level", "fallback"),
     [
         ("cuda", "CUDA requested but not available, falling back to CPU", "warning", True),
-        ("auto", "running on the CPU", "info", False),
+        ("auto", None, None, False),
         ("cpu", None, None, False),
     ],
 )

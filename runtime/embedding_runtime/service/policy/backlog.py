@@ -80,6 +80,11 @@ class Backlog:
         for line in (self._interactive, self._bulk):
             line.open(slot, Model(limits, costs))
 
+    def narrow(self, slot: int, tokens: int) -> None:
+        """From now on a batch of this model holds so many padded tokens at most: more find no memory."""
+        for line in (self._interactive, self._bulk):
+            line.narrow(slot, tokens)
+
     def close(self, slot: int) -> None:
         """Forget a model that nothing waits for. An unknown one is no error."""
         self._costs.pop(slot, None)

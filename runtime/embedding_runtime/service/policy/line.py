@@ -50,6 +50,12 @@ class Line:
         """From now on requests for this model may be added."""
         self._models[slot], self._sorted[slot], self.milliseconds[slot] = model, [], 0.0
 
+    def narrow(self, slot: int, tokens: int) -> None:
+        """From now on a batch of this model holds so many padded tokens at most."""
+        model = self._models[slot]
+        limits = Limits(min(tokens, model.limits.tokens), model.limits.texts, model.limits.grid)
+        self._models[slot] = Model(limits, model.costs)
+
     def close(self, slot: int) -> None:
         """Forget a model that nothing waits for. An unknown one is no error."""
         self._models.pop(slot, None)
