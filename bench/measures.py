@@ -206,7 +206,6 @@ def scaling(bench: Bench) -> Result:
         what: {
             str(size): {
                 "ms": repeated([seconds * 1000 for seconds in found[size]], 2),
-                "texts_per_second": repeated([_texts(what, size) / seconds for seconds in found[size]]),
                 "arithmetic": round(_work(what, size) / _work(what, next(iter(found))), 3),
             }
             for size in found

@@ -41,8 +41,7 @@ def _about(results: Results) -> str:
             lines.append(f"- {name}: not measured, {about['not_measured']}")
         else:
             lines.append(
-                f"- {name}: {about['build']}; ready after {about['seconds_to_ready']:g} s; worst cosine with "
-                f"the raw engine {about['worst_cosine']}"
+                f"- {name}: {about['build']}; worst cosine with the raw engine {about['worst_cosine']}"
             )
     return "\n".join(lines)
 

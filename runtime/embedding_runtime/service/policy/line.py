@@ -53,7 +53,7 @@ class Line:
     def narrow(self, slot: int, tokens: int) -> None:
         """From now on a batch of this model holds so many padded tokens at most."""
         model = self._models[slot]
-        limits = Limits(min(tokens, model.limits.tokens), model.limits.texts)
+        limits = Limits(min(tokens, model.limits.tokens), model.limits.texts, model.limits.grid)
         self._models[slot] = Model(limits, model.costs)
 
     def close(self, slot: int) -> None:
