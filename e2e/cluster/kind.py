@@ -8,6 +8,8 @@ recognised, whoever looks, and made anew.
 from __future__ import annotations
 
 import json
+import platform
+import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +25,10 @@ from e2e.cluster.state import State, digest, write_atomically
 MODELS_MOUNT = "/mirror-models"
 MARK = "/kind/embedding-operator-complete"
 WORKERS = 2
+NFTABLES_SINCE = (5, 13)
+"""The kernel that kube-proxy asks for in this mode."""
+AUTOSCALER_SECONDS = 5
+"""How often an autoscaler looks at what it scales; 15 by itself, which only keeps a test waiting."""
 CREATE_SECONDS = 600
 HEALTHY_SECONDS = 240
 # Not every pod: one that ended in the middle of its work, as a volume's helper may, stays ended.
@@ -52,20 +58,35 @@ def condition(states: dict[str, str], complete: bool) -> Condition:
     return Condition.UP if set(states.values()) == {"running"} else Condition.STOPPED
 
 
-def configuration(models_folder: str, audit_folder: str) -> str:
+def proxy_mode(system: str, kernel: str) -> str:
+    """Return kube-proxy's mode.
+
+    With nftables a node drops what is sent to an address of the services' range that it knows no Service of
+    (yet): the client's kernel sends it again. With iptables it leaves the cluster, and whatever proxy or host
+    takes it there answers in the Service's place. Elsewhere than on Linux the engine's own machine is recent.
+    """
+    version = re.match(r"(\d+)\.(\d+)", kernel)
+    old = system == "Linux" and (not version or (int(version[1]), int(version[2])) < NFTABLES_SINCE)
+    return "iptables" if old else "nftables"
+
+
+def configuration(models_folder: str, audit_folder: str, proxy: str) -> str:
     """Return kind's configuration. The only port is the API server's: a free one of the loopback address."""
     mount = {"hostPath": models_folder, "containerPath": MODELS_MOUNT, "readOnly": True}
     policy = {"hostPath": audit_folder, "containerPath": audit.FOLDER, "readOnly": True}
     nodes = [{"role": "worker", "extraMounts": [mount]}] * WORKERS
+    looks = {"horizontal-pod-autoscaler-sync-period": f"{AUTOSCALER_SECONDS}s"}
+    kubeadm = {**audit.kubeadm_patch(), "controllerManager": {"extraArgs": looks}}
     first = {
         "role": "control-plane",
         "extraMounts": [mount, policy],
-        "kubeadmConfigPatches": [json.dumps(audit.kubeadm_patch(), sort_keys=True)],
+        "kubeadmConfigPatches": [json.dumps(kubeadm, sort_keys=True)],
     }
     found = {
         "kind": "Cluster",
         "apiVersion": "kind.x-k8s.io/v1alpha4",
         "featureGates": {"ImageVolume": True},  # on by itself from Kubernetes 1.35
+        "networking": {"kubeProxyMode": proxy},
         "nodes": [first, *nodes],
     }
     return json.dumps(found, indent=1)
@@ -207,7 +228,8 @@ class Cluster:
         return f"{MARK}/{digest(self._configuration(), audit.policy())}"
 
     def _configuration(self) -> str:
-        return configuration(str(self.state.served), str(self._audit_folder))
+        proxy = proxy_mode(platform.system(), platform.release())
+        return configuration(str(self.state.served), str(self._audit_folder), proxy)
 
     @property
     def _audit_folder(self) -> Path:

@@ -1,7 +1,7 @@
 """Pain 3, an operator and an autoscaler that fight over replicas (kserve#2278, #3768, #4855).
 
 The HorizontalPodAutoscaler here has no metrics: it holds replicas within its bounds by the sub-resource, as
-it does with metrics, and looks every 15 s.
+it does with metrics, and looks every 5 s (`e2e/cluster/kind.py`).
 """
 
 import time
@@ -13,7 +13,7 @@ from e2e.cases import audit
 from e2e.cases.kubectl import Kubectl, Object, model
 
 OWNED = "inference.semantic-explorer.io/model=scaled"
-LOOKS_SECONDS, REPAIR_SECONDS = 32.0, 5.0
+LOOKS_SECONDS, REPAIR_SECONDS = 12.0, 5.0
 """Two of the autoscaler's looks."""
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from e2e.cluster import audit, tools, versions
 from e2e.cluster.guard import Guard
-from e2e.cluster.kind import Condition, condition, configuration
+from e2e.cluster.kind import Condition, condition, configuration, proxy_mode
 from e2e.cluster.process import CommandError, Log
 from e2e.cluster.progress import Progress, Running, table
 from e2e.cluster.source import GO
@@ -41,7 +41,7 @@ def test_a_clusters_condition_follows_from_its_containers(
 
 
 def test_kind_gets_one_control_plane_two_workers_the_models_and_no_host_port() -> None:
-    written = json.loads(configuration("/models", "/audit"))
+    written = json.loads(configuration("/models", "/audit", "nftables"))
     assert [node["role"] for node in written["nodes"]] == ["control-plane", "worker", "worker"]
     for node in written["nodes"]:
         assert node["extraMounts"][0] == {
@@ -52,8 +52,25 @@ def test_kind_gets_one_control_plane_two_workers_the_models_and_no_host_port() -
         assert "extraPortMappings" not in node
 
 
+@pytest.mark.parametrize(
+    ("system", "kernel", "mode"),
+    [
+        ("Linux", "6.18.44-fc", "nftables"),
+        ("Linux", "5.13.0", "nftables"),
+        ("Linux", "5.4.0-216-generic", "iptables"),
+        ("Linux", "unheard of", "iptables"),
+        ("Darwin", "4.0.1", "nftables"),
+    ],
+)
+def test_kube_proxy_drops_what_no_service_takes_where_the_kernel_can(
+    system: str, kernel: str, mode: str
+) -> None:
+    assert proxy_mode(system, kernel) == mode
+    assert json.loads(configuration("/models", "/audit", mode))["networking"] == {"kubeProxyMode": mode}
+
+
 def test_the_api_server_finds_its_audit_policy_and_writes_where_a_kubelet_serves_files() -> None:
-    first, *workers = json.loads(configuration("/models", "/audit"))["nodes"]
+    first, *workers = json.loads(configuration("/models", "/audit", "nftables"))["nodes"]
     mounted = first["extraMounts"][1]
     (patch,) = [json.loads(text)["apiServer"] for text in first["kubeadmConfigPatches"]]
     seen = {volume["mountPath"]: volume["hostPath"] for volume in patch["extraVolumes"]}
