@@ -34,7 +34,8 @@ IDLE_SECONDS = 5.0
 TEXT_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CLIENT_COUNTS = (1, 2, 4, 8, 16, 32)
 LENGTHS = (16, 32, 64, 128, 256, 512)
-SCALED_LENGTH, SCALED_TEXTS, CLIENT_TEXTS, LENGTH_TEXTS = 64, 64, 4, 8
+SCALED_LENGTH, SCALED_TEXTS, CLIENT_TEXTS, LENGTH_TEXTS, SCALED_TOKENS = 64, 64, 4, 8, 2048
+TEXTS, CLIENTS, TOKENS = "texts in a request", "clients", "tokens in a text"
 LAYERS, HIDDEN = 6, 384
 
 
@@ -184,21 +185,19 @@ def scaling(bench: Bench) -> Result:
     taken: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for _ in bench.rounds(bench.repeats):
         for each in TEXT_COUNTS:
-            count = max(SCALED_TEXTS, each)
-            run = _timed(server, count, each, 1, SCALED_LENGTH)
-            taken["texts in a request"][each].append(run.seconds * each / count)
+            taken[TEXTS][each].append(_timed(server, max(1, SCALED_TEXTS // each), each, 1, SCALED_LENGTH))
         for clients in CLIENT_COUNTS:
-            run = _timed(server, clients * CLIENT_TEXTS * 2, CLIENT_TEXTS, clients, SCALED_LENGTH)
-            taken["clients"][clients].append(run.seconds / 2)
+            asked = max(2, SCALED_TEXTS // CLIENT_TEXTS // clients)
+            taken[CLIENTS][clients].append(_timed(server, asked, CLIENT_TEXTS, clients, SCALED_LENGTH))
         for length in LENGTHS:
-            run = _timed(server, 2 * LENGTH_TEXTS, LENGTH_TEXTS, 1, length)
-            taken["tokens in a text"][length].append(run.seconds / 2)
+            asked = max(2, SCALED_TOKENS // LENGTH_TEXTS // length)
+            taken[TOKENS][length].append(_timed(server, asked, LENGTH_TEXTS, 1, length))
             texts = corpus.uniform(LENGTH_TEXTS, length)
             best = min(
                 sum(engine(texts, [list(range(at, at + size)) for at in range(0, LENGTH_TEXTS, size)]))
                 for size in (1, max(1, min(LENGTH_TEXTS, 1024 // length)))
             )
-            taken["tokens in a text, raw engine"][length].append(best)
+            taken[f"{TOKENS}, raw engine"][length].append(best)
     return {
         what: {
             str(size): {
@@ -211,16 +210,22 @@ def scaling(bench: Bench) -> Result:
     }
 
 
-def _timed(server: Running, count: int, each: int, clients: int, length: int) -> Run:
-    requests = split(corpus.uniform(count, length), each, server.request)
-    return drive(server.address, Closed(requests, clients))[0]
+def _timed(server: Running, asked: int, each: int, clients: int, length: int) -> float:
+    """The seconds in which every client has one request of `each` texts answered, of `asked` in a row."""
+    requests = split(corpus.uniform(asked * clients * each, length), each, server.request)
+    return drive(server.address, Closed(requests, clients))[0].seconds / asked
+
+
+def scaled_texts(what: str, size: int) -> int:
+    """How many texts a time of `scaling` is for."""
+    return {TEXTS: size, CLIENTS: CLIENT_TEXTS * size}.get(what, LENGTH_TEXTS)
 
 
 def _work(what: str, size: int) -> float:
     """What the arithmetic says: multiplications grow with texts and clients, and with a length s as
     24 h^2 s + 4 h s^2 in each layer.
     """
-    if what.startswith("tokens"):
+    if what.startswith(TOKENS):
         return LAYERS * (24 * HIDDEN**2 * size + 4 * HIDDEN * size**2)
     return float(size)
 

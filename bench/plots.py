@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +21,47 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 Results = Mapping[str, Any]
 
-COLOURS = ("#1b6ca8", "#e07a1f", "#3c9d4e", "#a63d97", "#8c6d31", "#5f6b76")
-BULK, IDLE = "#b7c4cf", "#1b6ca8"
+FAMILIES = {
+    "ours": ("#1b6ca8", "#6fb1dc", "#0b3c5d", "#2aa5a0", "#8fd3cf"),
+    "before": ("#5f6b76",),
+    "text-embeddings-inference": ("#e07a1f",),
+    "Infinity": ("#3c9d4e", "#9ed08f"),
+    "sie-server": ("#a63d97",),
+}
+"""The colours of servers, by how their names begin: what belongs together looks alike."""
+RAW = ("#444444", "#b08900", "#c0392b")
+IDLE, BESIDE, BULK, BULK_BESIDE = "#1b6ca8", "#e07a1f", "#b7c4cf", "#3c9d4e"
+_NARROW = 15
+LINES = {"server": "#1b6ca8", "raw engine": "#e07a1f"}
+
+
+def colours(names: Iterable[str]) -> dict[str, str]:
+    """One for each server; a family that has more members than colours begins again."""
+    found: dict[str, str] = {}
+    used: Counter[str] = Counter()
+    for name in names:
+        family = next(family for family in FAMILIES if name.startswith(family))
+        shades = FAMILIES[family]
+        found[name] = shades[used[family] % len(shades)]
+        used[family] += 1
+    return found
 
 
 def load(section: Results) -> Figure:
     """Bars of throughput by point and server, the raw engines' best as lines."""
     servers = section["servers"]
     points = list(next(iter(servers.values())))
-    figure, axes = plt.subplots(figsize=(8.5, 4.4))
-    width = 0.8 / len(servers)
+    figure, axes = plt.subplots(figsize=(7 + 0.6 * len(servers), 4.4))
+    width, shades = 0.84 / len(servers), colours(servers)
     for at, (name, found) in enumerate(servers.items()):
         rates = [found[point]["texts_per_second"] for point in points]
-        places = [place - 0.4 + width * (at + 0.5) for place in range(len(points))]
+        places = [place - 0.42 + width * (at + 0.5) for place in range(len(points))]
         middle = [rate["median"] for rate in rates]
         spread = [
             [rate["median"] - rate["low"] for rate in rates],
             [rate["high"] - rate["median"] for rate in rates],
         ]
-        axes.bar(places, middle, width * 0.92, yerr=spread, label=name, color=COLOURS[at % len(COLOURS)],
+        axes.bar(places, middle, width * 0.92, yerr=spread, label=name, color=shades[name],
                  error_kw={"elinewidth": 1, "capsize": 2})  # fmt: skip
         for place, rate in zip(places, rates, strict=True):
             top = (place, rate["high"])
@@ -47,7 +70,7 @@ def load(section: Results) -> Figure:
             )
     for at, (name, found) in enumerate(section["raw"].items()):
         best = found["best_texts_per_second"]["median"]
-        axes.axhline(best, color="#444444", linestyle=("--", ":", "-.")[at % 3], linewidth=1,
+        axes.axhline(best, color=RAW[at % 3], linestyle=("--", ":", "-.")[at % 3], linewidth=1.2,
                      label=f"raw {name}, best batches")  # fmt: skip
     axes.set_xticks(range(len(points)), [point.replace("x", " x ") for point in points])
     axes.set_xlabel("clients x texts in a request")
@@ -60,13 +83,13 @@ def latency(section: Results) -> Figure:
     """p50 and p99 of a request, on a logarithmic axis."""
     servers = section["servers"]
     points = list(next(iter(servers.values())))
-    figure, axes = plt.subplots(figsize=(8.5, 4.4))
-    width = 0.8 / len(servers)
+    figure, axes = plt.subplots(figsize=(7 + 0.6 * len(servers), 4.4))
+    width, shades = 0.84 / len(servers), colours(servers)
     for at, (name, found) in enumerate(servers.items()):
         for place, point in enumerate(points):
             quantiles = found[point]["latency_ms"]
-            where = place - 0.4 + width * (at + 0.5)
-            colour = COLOURS[at % len(COLOURS)]
+            where = place - 0.42 + width * (at + 0.5)
+            colour = shades[name]
             axes.plot(
                 [where, where], [quantiles["p50"], quantiles["p99"]], color=colour, linewidth=3, alpha=0.45
             )
@@ -88,7 +111,7 @@ def mixed(section: Results) -> Figure:
     places = range(len(names))
     for shift, kind, label, colour in (
         (-0.2, "idle_ms", "idle server", IDLE),
-        (0.2, "beside_bulk_ms", "beside bulk", COLOURS[1]),
+        (0.2, "beside_bulk_ms", "beside bulk", BESIDE),
     ):
         middle = [section[name][kind]["p50"] for name in names]
         high = [section[name][kind]["p99"] for name in names]
@@ -100,20 +123,20 @@ def mixed(section: Results) -> Figure:
     _plain(left.xaxis)
     left.tick_params(axis="x", labelrotation=45)
     left.set_xlabel("ms, p50 (dot) to p99 (dash)")
-    left.set_title("A single text, 5 a second")
+    left.set_title("A single text, 5 a second", pad=26)
     for shift, kind, label, colour in (
         (-0.2, "bulk_alone_texts_per_second", "alone", BULK),
-        (0.2, "bulk_texts_per_second", "beside singles", COLOURS[2]),
+        (0.2, "bulk_texts_per_second", "beside singles", BULK_BESIDE),
     ):
         rates = [section[name][kind]["median"] for name in names]
         right.barh([place + shift for place in places], rates, 0.36, color=colour, label=label)
     right.set_xlabel("texts per second")
-    right.set_title("Bulk: 2 clients x 256 texts")
+    right.set_title("Bulk: 2 clients x 256 texts", pad=26)
     for axes in (left, right):
         axes.set_yticks(places, names if axes is left else [""] * len(names))
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.grid(visible=True, axis="x", alpha=0.3)
-        axes.legend(fontsize=8, frameon=False, loc="best")
+        axes.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return figure
 
 
@@ -122,8 +145,8 @@ def scaling(section: Results) -> Figure:
     names = [name for name in section if not name.endswith("raw engine")]
     figure, all_axes = plt.subplots(1, len(names), figsize=(4 * len(names), 3.8))
     for axes, name in zip(all_axes, names, strict=True):
-        lines = {"server": (name, COLOURS[0]), "raw engine": (f"{name}, raw engine", COLOURS[1])}
-        for label, (key, colour) in lines.items():
+        for label, colour in LINES.items():
+            key = name if label == "server" else f"{name}, {label}"
             if key in section:
                 sizes = [int(size) for size in section[key]]
                 times = [entry["ms"]["median"] for entry in section[key].values()]
@@ -140,13 +163,16 @@ def scaling(section: Results) -> Figure:
         axes.grid(visible=True, alpha=0.3)
         axes.legend(fontsize=8, frameon=False)
     all_axes[0].set_ylabel("milliseconds")
+    figure.suptitle("Time for all, and what the arithmetic makes of the smallest")
     figure.tight_layout()
     return figure
 
 
 def _plain(axis: Axis) -> None:
     """Label a logarithmic axis with 1, 10, 100 and what lies between them, not with powers."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = axis.get_data_interval()
+    narrow = high < _NARROW * low
+    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7) if narrow else (1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axis.set_minor_formatter(NullFormatter())
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.bars import bars
+from bench.measures import scaled_texts
 
 Results = Mapping[str, Any]
 
@@ -151,13 +152,19 @@ def _mixed(section: Results) -> Iterator[str]:
 
 def _scaling(section: Results) -> Iterator[str]:
     yield "## Scaling"
+    yield (
+        "Time until every client has its request answered: texts of 64 tokens, 4 in a request where clients "
+        "are counted; 8 in a request where tokens are."
+    )
     for what, found in section.items():
         sizes, times = list(found), [entry["ms"]["median"] for entry in found.values()]
+        rates = [1000 * scaled_texts(what, int(size)) / time for size, time in zip(sizes, times, strict=True)]
         yield ""
         yield from _rows(
             [what, *sizes],
             [
                 ["ms", *(_spread(entry["ms"]) for entry in found.values())],
+                ["texts/s", *(f"{rate:.0f}" for rate in rates)],
                 ["times the first", *(f"{time / times[0]:.2f}" for time in times)],
                 ["the arithmetic", *(f"{entry['arithmetic']:g}" for entry in found.values())],
             ],

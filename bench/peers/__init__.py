@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.peers import infinity, ours, tei
+from bench.peers import infinity, ours, sie, tei
 from bench.raw import Raw
 from bench.running import Absent, Peer, Running
 
@@ -25,6 +25,10 @@ KINDS: dict[str, Callable[[Path, Path], Peer | Absent]] = {
     "tei": tei.peer,
     "infinity": lambda model, scratch: infinity.peer(model, scratch, "float32"),
     "infinity-bf16": lambda model, scratch: infinity.peer(model, scratch, "bfloat16"),
+    "sie": sie.peer,
+    "ovms": lambda _model, _scratch: Absent(
+        "OpenVINO Model Server", "it comes as an image or as an archive, and neither could be had"
+    ),
 }
 """What can be named on the command line; each takes the model's folder and one for files of its own."""
 
