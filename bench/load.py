@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import select
 import selectors
 import socket
 import time
@@ -120,6 +121,13 @@ class _Connection:
         self._head, self._missing = b"", -1
         self._tail: bytes | None = None
 
+    def closed(self) -> bool:
+        """Whether the server has closed it, as servers do with what is idle for some seconds.
+
+        Nothing was asked: if something can be read, it is the end.
+        """
+        return bool(select.select([self.socket], [], [], 0)[0])
+
     def send(self, request: Request, asked: float) -> None:
         self.asked, self.request = asked, request
         self._head, self._missing, self._tail = b"", -1, None
@@ -158,8 +166,10 @@ class _Loop:
         self.waiting = 0
 
     def connection(self) -> _Connection:
-        if self.idle:
-            return self.idle.pop()
+        while self.idle:
+            connection = self.idle.pop()
+            if not connection.closed():
+                return connection
         self._connections.append(_Connection(self._address))
         return self._connections[-1]
 

@@ -15,12 +15,16 @@ Answer = Callable[[bytes], tuple[int, dict[str, str], list[bytes]]]
 
 
 @contextmanager
-def serving(answer: Answer) -> Iterator[Address]:
-    """A server that sends what `answer` makes of a body: status, headers, and the pieces of the content."""
+def serving(answer: Answer, patience: float | None = None) -> Iterator[Address]:
+    """A server that sends what `answer` makes of a body: status, headers, and the pieces of the content.
+
+    It closes connections that are idle for longer than `patience`, in seconds.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
+        timeout = patience
 
         def do_POST(self) -> None:
             status, headers, pieces = answer(self.rfile.read(int(self.headers["Content-Length"])))
@@ -154,3 +158,10 @@ def test_requests_are_valid_http() -> None:
     assert post("/embed", {"input": "é"}, 1, {"Accept": "a/b"}).wire.endswith(
         b'Content-Length: 19\r\nAccept: a/b\r\n\r\n{"input": "\\u00e9"}'
     )
+
+
+def test_a_connection_that_the_server_has_closed_meanwhile_is_not_used_again() -> None:
+    gaps = itertools.chain([0.0], itertools.repeat(0.2))
+    with serving(lambda _: whole(b"[]"), patience=0.05) as address:
+        (run,) = drive(address, Open(numbered(1), gaps, 0.5))
+    assert len(run.latencies) == 3
