@@ -33,7 +33,12 @@ lint: setup  ## format check, lint, types, import layers
 	.venv/bin/lint-imports
 
 test: setup lint  ## lint, types, unit, integration and real-cluster tests: what CI runs
-	.venv/bin/pytest tests e2e/cases
+	@$(MAKE) --no-print-directory -j2 test-here e2e
+
+# Beside the cases on the cluster, which wait for most of their time; what it says is shown when it has ended.
+test-here: setup  ## the unit and the integration tests
+	@mkdir -p build; .venv/bin/pytest tests >build/test-here.log 2>&1 || { cat build/test-here.log; exit 1; }
+	@tail -n 1 build/test-here.log
 
 test-unit: setup  ## the unit tests alone
 	.venv/bin/pytest tests/unit
@@ -90,4 +95,4 @@ build/bench-venv/.stamp: requirements/bench.txt
 	build/bench-venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	@touch $@
 
-.PHONY: help demo demo-clean demo-purge setup lint test test-unit e2e e2e-up e2e-down images format generate lock golden bench bench-gpu
+.PHONY: help demo demo-clean demo-purge setup lint test test-here test-unit e2e e2e-up e2e-down images format generate lock golden bench bench-gpu
