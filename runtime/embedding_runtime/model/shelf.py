@@ -125,7 +125,9 @@ def publish(scratch: Path, key: str, source: ModelSource, target: Target, note: 
         "files": found,
     }
     (scratch / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    # Readable for the pods that mount the volume, whatever the scratch folder was.
+    # Readable for the pods that mount the volume, whoever they run as and however the files were made.
+    for path in scratch.iterdir():
+        path.chmod(0o644)
     scratch.chmod(0o755)
     for path in (scratch / _MANIFEST, scratch):
         _sync(path)

@@ -16,9 +16,9 @@ from tests.integration.runtime.server import Server, environment, serving
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 _TURNS = 3
-_MOST = 1.4
-"""CPU time of a text, in that of the raw engine in sorted batches on one thread. It was 0.93 to 0.96; eights
-of texts of any length made it 2.5."""
+_MOST = 2.0
+"""CPU time of a text, in that of the raw engine in sorted batches on one thread. It was 0.93 to 0.96, 1.76 on
+a machine with eight others at work; eights of texts of any length made it 2.5."""
 
 
 @pytest.fixture(scope="module")

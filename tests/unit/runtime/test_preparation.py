@@ -4,6 +4,7 @@ import fcntl
 import json
 import resource
 import shutil
+import stat
 import subprocess
 import threading
 import time
@@ -61,6 +62,13 @@ def test_a_model_is_prepared_once_and_found_from_then_on(tmp_path: Path, source:
     written = first.path.stat()
     assert prepare(source, FP32, [tmp_path / "prepared"]) == first
     assert first.path.stat() == written
+
+
+def test_what_is_prepared_can_be_read_by_whoever_mounts_the_volume(real_models: Path, tmp_path: Path) -> None:
+    source = _source(real_models / "sentence-transformers/all-MiniLM-L6-v2")
+    folder = prepare(source, FP32, [tmp_path / "prepared"]).path.parent
+    assert {path.name for path in folder.iterdir()} >= {"graph.onnx", "weights"}
+    assert [path.name for path in folder.iterdir() if not path.stat().st_mode & stat.S_IROTH] == []
 
 
 @pytest.mark.usefixtures("no_process")
