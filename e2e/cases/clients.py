@@ -74,7 +74,7 @@ def asking(kubectl: Kubectl, host: str, path: str, body: object) -> Iterator[Ask
     """
     text = json.dumps(body)
     url = f"http://{host}{path}"
-    kubectl.wait(f"an answer of 200 from {url}", lambda: kubectl.request(url, body).status == 200, 30)
+    kubectl.wait(f"an answer of 200 from {url}", lambda: kubectl.request(url, body).status == 200, 60)
     kubectl("exec", "client", "--", "sh", "-c", START, CLIENTS, host, path, text)
     asked = Asked()
     try:

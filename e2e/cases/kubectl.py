@@ -27,7 +27,7 @@ import json, sys, time, urllib.error, urllib.request
 url, body = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None
 request = urllib.request.Request(url, body and body.encode(), {"Content-Type": "application/json"})
 try:
-    answer = urllib.request.urlopen(request, timeout=30)
+    answer = urllib.request.urlopen(request, timeout=8)
 except urllib.error.HTTPError as error:
     answer = error
 except OSError as error:
@@ -96,14 +96,15 @@ class Kubectl:
     def answer(self, url: str, body: Any = None) -> Answer:
         """Send a request until a server of ours answers: nodes learn of a Service after the operator does.
 
-        Until its node knows the Service a request leaves the cluster, where some proxy may answer it.
+        Until its node knows the Service a request leaves the cluster, where some proxy may answer it, or
+        nobody: such a connection comes to nothing, and only a new one finds the Service.
         """
 
         def probe() -> Answer | None:
             found = self.request(url, body)
             return found if "x-request-id" in found.headers else None
 
-        return self.wait(f"an answer from {url}", probe, 30)
+        return self.wait(f"an answer from {url}", probe, 60)
 
     def wait(self, what: str, probe: Callable[[], Found | None], seconds: float = 120.0) -> Found:
         """Ask until the probe returns something true, and return that.

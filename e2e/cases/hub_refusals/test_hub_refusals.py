@@ -56,7 +56,7 @@ def pod(name: str, image: str, **spec: Any) -> Object:
 def refusing(kubectl: Kubectl) -> None:
     """A hub that refuses."""
     kubectl.apply(*hub("refusing", kubectl.runtime_image, HUB))
-    kubectl.wait("the hub", lambda: kubectl.request("http://refusing/401").status == 401, 30)
+    kubectl.wait("the hub", lambda: kubectl.request("http://refusing/401").status == 401, 60)
 
 
 def fetched_from(path: str, name: str) -> Object:

@@ -35,7 +35,7 @@ ThreadingHTTPServer(("", 8080), Handler).serve_forever()
 
 def test_a_download_tells_how_far_it_is_and_how_fast(kubectl: Kubectl) -> None:
     kubectl.apply(*hub("slow-hub", kubectl.runtime_image, SLOW_HUB))
-    kubectl.wait("the slow hub", lambda: kubectl.request("http://slow-hub/healthz").status == 200, 30)
+    kubectl.wait("the slow hub", lambda: kubectl.request("http://slow-hub/healthz").status == 200, 60)
     resource = model("slow", MINILM, replicas=0)
     resource["spec"]["model"]["source"] = {"hub": {"endpoint": "http://slow-hub"}}
     kubectl.apply(resource)

@@ -46,7 +46,7 @@ ThreadingHTTPServer(("", 8080), Handler).serve_forever()
 
 def test_what_serves_stays_at_its_commit_when_the_branch_moves(kubectl: Kubectl) -> None:
     kubectl.apply(*hub("moving-hub", kubectl.runtime_image, HUB))
-    kubectl.wait("the hub", lambda: kubectl.request("http://moving-hub/healthz").status == 200, 30)
+    kubectl.wait("the hub", lambda: kubectl.request("http://moving-hub/healthz").status == 200, 60)
     kubectl.apply(_of_the_hub("pinned", replicas=1))
     kubectl.wait_for_condition("pinned", "Ready", "True")
     assert _commit(kubectl, "pinned") == BEFORE

@@ -61,7 +61,7 @@ def hub(kubectl: Kubectl) -> None:
         },
     )
     kubectl("wait", "--for=condition=Ready", "pod/first", "pod/second", "pod/empty", "--timeout=60s")
-    kubectl.wait("the hub", lambda: kubectl.request("http://hub/healthz").status == 200, 30)
+    kubectl.wait("the hub", lambda: kubectl.request("http://hub/healthz").status == 200, 60)
 
 
 def move(kubectl: Kubectl, to: str) -> None:

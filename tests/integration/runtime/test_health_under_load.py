@@ -1,6 +1,6 @@
 """Liveness answers, whatever the process that has to answer is sent meanwhile.
 
-The bounds are five times what is promised (50 ms): other work on the machine that tests run on is no fault of
+The bounds are twenty times what is promised (50 ms): other work on the machine that tests run on is no fault of
 the server's. bench/hops.py measures the promise itself.
 """
 
@@ -17,7 +17,7 @@ import pytest
 from tests.integration.runtime.server import COMMIT, EMBEDDER, Server, environment, serving
 from tests.unit.runtime import made
 
-_BOUND_SECONDS = 0.25
+_BOUND_SECONDS = 1.0
 _LOOKS = 100
 _JSON = {"Content-Type": "application/json"}
 _CROWD = json.dumps({"input": [1] * 1_000_000}).encode()
