@@ -1,6 +1,6 @@
 """From a repository's graph to the one that is run: int32 in, pooling and normalisation inside.
 
-It and what it calls (`heads`, `int8`, `half`, `fusing`, ...) alone import the onnx package. They run
+It and what it calls (`heads`, `norms`, `int8`, `half`, `fusing`, ...) alone import the onnx package. They run
 in a process of their own (`service/preparing.py`), so that what they take of memory is given back, and that
 what breaks them breaks nothing else.
 """
@@ -18,6 +18,7 @@ from embedding_runtime.model.fusing import fuse_attention
 from embedding_runtime.model.half import halved
 from embedding_runtime.model.heads import Head
 from embedding_runtime.model.int8 import quantise
+from embedding_runtime.model.norms import split_norms
 from embedding_runtime.model.outputs import INPUTS, choose_output, unknown_input
 from embedding_runtime.model.positions import count_on_the_device
 from embedding_runtime.model.prepared import LOGITS, NORM, TOKENS, VECTOR
@@ -49,6 +50,8 @@ def rewrite(path: Path, recipe: Recipe, folder: Path, *, to: str | None = None) 
     opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
     if opset < _LEAST_OPSET:
         raise UnsupportedModelError(f"its operators are of version {opset}, before {_LEAST_OPSET}")
+    if to != "fp16":
+        split_norms(model, opset)
     _change_ends(model.graph, recipe, opset)
     _prune(model.graph)
     _move_weights(model.graph)

@@ -28,7 +28,7 @@ _MANIFEST = "prepared.json"
 _MAKING = ".making-"
 
 # Raised when a graph is made otherwise than before.
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True)
