@@ -144,6 +144,9 @@ def _count(exchange: Exchange) -> None:
         _labelled(requests, label, "success").inc()
         _labelled(seconds, label).observe(exchange.seconds)
         _labelled(metrics.TOKENS, label).inc(exchange.tokens)
+        if requests is metrics.EMBED_REQUESTS:
+            _labelled(metrics.EMBED_ITEMS, label).inc(exchange.items)
+            _labelled(metrics.EMBED_REQUEST_ITEMS, label).observe(exchange.items)
         for stage in exchange.stages:
             _labelled(metrics.STAGE_SECONDS, stage.name).observe(stage.seconds)
         return

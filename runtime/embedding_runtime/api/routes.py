@@ -9,7 +9,6 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from embedding_runtime import metrics
 from embedding_runtime.api.answers import EmbedAnswer, RerankAnswer
 from embedding_runtime.api.documented import binary_content, failures, request_headers, success_headers
 from embedding_runtime.api.exchange import Exchange, exchange_of
@@ -45,8 +44,6 @@ async def embed(body: EmbedRequest, request: Request) -> Response:
         priority=asked_priority(exchange.headers),
     )
     exchange.label = inference.label(body.model, "embed")  # a first use has loaded the model meanwhile
-    metrics.EMBED_ITEMS.labels(exchange.label).inc(len(texts))
-    metrics.EMBED_REQUEST_ITEMS.labels(exchange.label).observe(len(texts))
     exchange.items, exchange.tokens = len(texts), found.tokens
     exchange.stages += found.stages
     form = media_type(exchange.headers.get(b"accept", b""), FORMS)

@@ -145,7 +145,6 @@ class Compute(threading.Thread):
             if grid := model.backend.grid:
                 lengths = [grid.length(length) for length in lengths]
             self._backlog.add(request, slot, lengths, priority, model.last_used)
-            self._queue_gauges.show(self._backlog)
             self._wake.notify()
         return request
 
@@ -155,6 +154,10 @@ class Compute(threading.Thread):
             self._backlog.drop(request)
             if (job := self._jobs.pop(request, None)) is not None:
                 self._leave(job)
+
+    def show_queue(self) -> None:
+        """Tell the metrics what waits."""
+        with self._wake:
             self._queue_gauges.show(self._backlog)
 
     def stop(self) -> None:
@@ -223,8 +226,6 @@ class Compute(threading.Thread):
             job = self._jobs[request]
             if not job.started:
                 job.started = now
-                self._open[cut.slot].gauges.waited(job.priority, now - job.arrived)
-        self._queue_gauges.show(self._backlog)
         return [self._jobs[request].texts[index] for request, index in cut.items]
 
     def _start(self, cut: Cut, texts: list[Tokens]) -> _Begun | None:
@@ -263,9 +264,16 @@ class Compute(threading.Thread):
             started, self._last_done = max(begun.at, self._last_done), time.monotonic()
             with self._wake:
                 self._running.remove(cut.slot)
-        model.gauges.ran(len(texts), cut.padded - sum(map(len, texts)))
-        for job, answer in self._finished(cut, rows, time.monotonic() - started):
+        seconds = time.monotonic() - started
+        done = self._finished(cut, rows)
+        for job, answer in done:
             job.answer(answer)
+        # Accounts come after the answers, for which somebody waits.
+        model.gauges.ran(len(texts), cut.padded - sum(map(len, texts)))
+        for job, _ in done:
+            model.gauges.waited(job.priority, job.started - job.arrived)
+        with self._wake:
+            self._backlog.ran(cut, seconds)
 
     def _make_room(self) -> bool:
         """Whether models were unloaded that had no work, so that there is more memory."""
@@ -280,11 +288,10 @@ class Compute(threading.Thread):
         self._close_leaving()
         return found
 
-    def _finished(self, cut: Cut, rows: Float32, seconds: float) -> list[tuple[_Job, Rows]]:
+    def _finished(self, cut: Cut, rows: Float32) -> list[tuple[_Job, Rows]]:
         """Put the rows where they belong; the jobs that are now complete, with their answers."""
         done: list[tuple[_Job, Rows]] = []
         with self._wake:
-            self._backlog.ran(cut, seconds)
             now = time.monotonic()
             for (request, index), row in zip(cut.items, rows, strict=True):
                 job = self._jobs.get(request)
@@ -309,7 +316,6 @@ class Compute(threading.Thread):
             jobs = [job for request in requests if (job := self._jobs.pop(request, None)) is not None]
             for job in jobs:
                 self._leave(job)
-            self._queue_gauges.show(self._backlog)
         for job in jobs:
             job.answer(error)
 

@@ -188,6 +188,7 @@ async def _beat(server: EngineServer, pulse: Pulse) -> None:
     while True:
         pulse.beat()
         server.residents.tick()
+        server.compute.show_queue()
         await asyncio.sleep(_BEAT_SECONDS)
 
 

@@ -25,7 +25,7 @@ class BatchGauges:
         self._queue = {each: metrics.QUEUE_SECONDS.labels(label, each) for each in PRIORITIES}
 
     def waited(self, priority: Priority, seconds: float) -> None:
-        """A request came to its first batch."""
+        """A request that was answered came to its first batch after so long."""
         self._queue[priority].observe(seconds)
 
     def ran(self, texts: int, padding: int) -> None:
@@ -41,7 +41,7 @@ class QueueGauges:
         self._told: dict[Priority, tuple[int, int]] = {}
 
     def show(self, backlog: Backlog) -> None:
-        """Tell what has changed: every request comes by here twice."""
+        """Tell what has changed since it was last looked at."""
         for priority, (texts, tokens) in _QUEUE.items():
             line = backlog.line(priority)
             waiting = (len(line), line.tokens)

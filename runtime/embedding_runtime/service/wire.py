@@ -25,6 +25,7 @@ cancelled. Any number may be in flight. A frame that breaks these rules ends the
 same version, so there is no negotiation.
 """
 
+import itertools
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -120,10 +121,9 @@ def submit(slot: int, request: int, texts: Sequence[Tokens], priority: Priority)
         raise RequestTooLargeError(
             f"the request has {total} tokens, too many for one request; send fewer inputs"
         )
-    lengths = np.fromiter((len(text) for text in texts), dtype="<i4", count=len(texts))
     parts = [
         _PAIR.pack(len(texts), _HAS_TYPE_IDS * typed | _BULK * (priority == "bulk")),
-        lengths.tobytes(),
+        struct.pack(f"<{len(texts)}i", *map(len, texts)),
         *(text.ids.astype("<i4", copy=False).tobytes() for text in texts),
     ]
     if typed:
@@ -141,8 +141,8 @@ def parse_submit(payload: bytes) -> tuple[list[Tokens], Priority]:
     """
     try:
         count, flags = _PAIR.unpack_from(payload)
-        lengths = np.frombuffer(payload, dtype="<i4", count=count, offset=_PAIR.size)
-        total = int(lengths.sum())
+        lengths = struct.unpack_from(f"<{count}i", payload, _PAIR.size)
+        total = sum(lengths)
         at = _PAIR.size + 4 * count
         ids = np.frombuffer(payload, dtype="<i4", count=total, offset=at)
         at += 4 * total
@@ -152,12 +152,11 @@ def parse_submit(payload: bytes) -> tuple[list[Tokens], Priority]:
             at += total
     except (struct.error, ValueError) as error:
         raise WireError(f"a SUBMIT that does not parse: {error}") from None
-    if count == 0 or lengths.min() < 1 or at != len(payload):
+    if count == 0 or min(lengths) < 1 or at != len(payload):
         raise WireError("a SUBMIT whose lengths do not add up")
-    ends = np.cumsum(lengths)
     texts = [
         Tokens(ids[end - size : end], None if types is None else types[end - size : end])
-        for end, size in zip(ends.tolist(), lengths.tolist(), strict=True)
+        for end, size in zip(itertools.accumulate(lengths), lengths, strict=True)
     ]
     return texts, "bulk" if flags & _BULK else "interactive"
 

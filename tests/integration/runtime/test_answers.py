@@ -182,14 +182,13 @@ def test_a_query_is_answered_while_bulk_waits_and_refuses_more_of_its_kind(tmp_p
         query = _embed(server, "cat")
         assert _waiting(server, "bulk") > 0, "the query was answered after the bulk"
         ingest.join()
-        text = server.client.get("/metrics").text
+        for priority in ("interactive", "bulk"):
+            count = f'inference_queue_wait_seconds_count{{model="{EMBEDDER}",priority="{priority}"}} 1.0'
+            wait_for(lambda told=count: f"\n{told}" in server.client.get("/metrics").text, count, 5)
     assert refused.status_code == 429
     assert int(refused.headers["Retry-After"]) >= 1
     assert query.status_code == 200
     assert [answer.status_code for answer in bulk] == [200]
-    for priority in ("interactive", "bulk"):
-        count = f'inference_queue_wait_seconds_count{{model="{EMBEDDER}",priority="{priority}"}} 1.0'
-        assert f"\n{count}" in text
 
 
 def _waiting(server: Server, priority: str) -> float:
