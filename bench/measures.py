@@ -24,7 +24,7 @@ from bench.running import Peer, Running, running
 Turn = Callable[[], None]
 Result = dict[str, object]
 
-POINTS = {"1x1": (1, 1, 96), "8x1": (8, 1, 192), "16x8": (16, 8, 256), "4x32": (4, 32, 256)}
+POINTS = {"1x1": (1, 1, 96), "8x1": (8, 1, 192), "16x8": (16, 8, 512), "4x32": (4, 32, 512)}
 """Clients x texts in a request, and how many texts in all: the same for every server and the raw engine."""
 
 BULK_CLIENTS, BULK_TEXTS, BULK_REQUESTS = 2, 256, 5

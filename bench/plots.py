@@ -29,7 +29,7 @@ FAMILIES = {
     "sie-server": ("#a63d97",),
 }
 """The colours of servers, by how their names begin: what belongs together looks alike."""
-RAW = ("#444444", "#b08900", "#c0392b")
+RAW = (("#444444", "--"), ("#8a8a8a", "--"), ("#b08900", ":"), ("#c0392b", "-."))
 IDLE, BESIDE, BULK, BULK_BESIDE = "#1b6ca8", "#e07a1f", "#b7c4cf", "#3c9d4e"
 _NARROW = 15
 LINES = {"server": "#1b6ca8", "raw engine": "#e07a1f"}
@@ -70,8 +70,8 @@ def load(section: Results) -> Figure:
             )
     for at, (name, found) in enumerate(section["raw"].items()):
         best = found["best_texts_per_second"]["median"]
-        axes.axhline(best, color=RAW[at % 3], linestyle=("--", ":", "-.")[at % 3], linewidth=1.2,
-                     label=f"raw {name}, best batches")  # fmt: skip
+        colour, line = RAW[at % len(RAW)]
+        axes.axhline(best, color=colour, linestyle=line, linewidth=1.2, label=f"raw {name}, best batches")
     axes.set_xticks(range(len(points)), [point.replace("x", " x ") for point in points])
     axes.set_xlabel("clients x texts in a request")
     axes.set_ylabel("texts per second")

@@ -20,6 +20,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime as ort
 
 from bench import corpus
+from embedding_runtime.engine.onnx_backend import SLOWER_ON_CPU
 
 Int64 = NDArray[np.int64]
 Batch = list[int]
@@ -84,12 +85,17 @@ def _feed(rows: Sequence[Sequence[int]]) -> dict[str, Int64]:
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros(shape, np.int64)}
 
 
-def onnx_runtime(model: Path, threads: int) -> Raw:
-    """ONNX Runtime on the CPU at fp32, with the options that it has by itself."""
+def onnx_runtime(model: Path, threads: int, *, served: bool = False) -> Raw:
+    """ONNX Runtime on the CPU at fp32, with the options that it has by itself; `served`: with what our
+    server has it fuse.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     session = ort.InferenceSession(
-        str(model / "onnx/model.onnx"), options, providers=["CPUExecutionProvider"]
+        str(model / "onnx/model.onnx"),
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=SLOWER_ON_CPU if served else (),
     )
     names = {entry.name for entry in session.get_inputs()}
 
@@ -98,7 +104,8 @@ def onnx_runtime(model: Path, threads: int) -> Raw:
             ["last_hidden_state"], {name: array for name, array in feed.items() if name in names}
         )[0]
 
-    return Raw("ONNX Runtime fp32", ort.__version__, model, infer)
+    name = "ONNX Runtime as served fp32" if served else "ONNX Runtime fp32"
+    return Raw(name, ort.__version__, model, infer)
 
 
 def openvino(model: Path, threads: int, precision: str) -> Raw:
@@ -124,6 +131,7 @@ def openvino(model: Path, threads: int, precision: str) -> Raw:
 
 ENGINES: dict[str, Callable[[Path, int], Raw]] = {
     "ONNX Runtime fp32": onnx_runtime,
+    "ONNX Runtime as served fp32": lambda model, threads: onnx_runtime(model, threads, served=True),
     "OpenVINO fp32": lambda model, threads: openvino(model, threads, "f32"),
     "OpenVINO bf16": lambda model, threads: openvino(model, threads, "bf16"),
 }

@@ -92,7 +92,7 @@ def main() -> None:
         scratch = Path(folder)
         texts = corpus.read(model / "tokenizer.json")
         servers, about = _started(options.servers, model, scratch, stack)
-        needed = {bars.OURS_ENGINE, *(bars.engine_of(server.peer.name) for server in servers)}
+        needed = {bars.OURS_ENGINE}.union(*(bars.engines_of(server.peer.name) for server in servers))
         engines = [make(model, threads) for name, make in raw.ENGINES.items() if name in needed]
         results |= {
             "machine": machine(threads),

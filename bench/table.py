@@ -77,7 +77,7 @@ def _load(section: Results) -> Iterator[str]:
         ],
     )
     yield ""
-    yield "The raw engine on the 256 texts of the last two, one by one on the 96 of the first:"
+    yield "The raw engine on the texts of the last two, one by one on those of the first:"
     yield ""
     ways = list(next(iter(section["raw"].values()))["texts_per_second"])
     yield from _rows(

@@ -4,6 +4,7 @@ A backend is created with what it is to run, then `load`, `warm_up`, any number 
 two at once. Everything that may differ between ONNX Runtime, OpenVINO and a fake in a test lies behind it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,7 +16,6 @@ from embedding_runtime.engine.grid import Grid
 from embedding_runtime.model.recipe import Recipe
 
 Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
 
@@ -33,11 +33,11 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Batch:
-    """Texts padded to the longest: three int64 arrays [b, s]."""
+    """Texts padded to the longest: three int32 arrays [b, s], only to be read."""
 
-    input_ids: Int64
-    attention_mask: Int64
-    token_type_ids: Int64
+    input_ids: Int32
+    attention_mask: Int32
+    token_type_ids: Int32
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,17 @@ def padded(texts: Sequence[Tokens], recipe: Recipe, grid: Grid | None = None) ->
     """The texts as one batch, padded on the right with the recipe's padding id, to a length of the grid."""
     longest = max(len(text) for text in texts)
     shape = (len(texts), grid.length(longest) if grid else longest)
-    input_ids = np.full(shape, recipe.pad_id, dtype=np.int64)
-    attention_mask = np.zeros(shape, dtype=np.int64)
-    token_type_ids = np.zeros(shape, dtype=np.int64)
+    input_ids = np.full(shape, recipe.pad_id, dtype=np.int32)
+    attention_mask = np.zeros(shape, dtype=np.int32)
+    token_type_ids = np.zeros(shape, dtype=np.int32)
     for row, text in enumerate(texts):
         input_ids[row, : len(text)] = text.ids
         attention_mask[row, : len(text)] = 1
         if text.type_ids is not None:
             token_type_ids[row, : len(text)] = text.type_ids
     return Batch(input_ids, attention_mask, token_type_ids)
+
+
+def finite(rows: Float32) -> bool:
+    """Whether all of float32 [b, width] are numbers: then their sum is one, which 64 bits have room for."""
+    return math.isfinite(rows.sum(dtype=np.float64))

@@ -21,7 +21,7 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 import openvino
 
-from embedding_runtime.engine.backend import Execution, Float32, Tokens, padded
+from embedding_runtime.engine.backend import Execution, Float32, Tokens, finite, padded
 from embedding_runtime.engine.grid import Grid
 from embedding_runtime.engine.memory import give_back
 from embedding_runtime.engine.pooling import normalize, pool
@@ -141,7 +141,7 @@ class OpenVinoBackend:
             rows = pool(rows, batch.attention_mask, self._recipe.pooling)
         if self._normalizes:
             rows = normalize(rows)
-        if not np.isfinite(rows).all():
+        if not finite(rows):
             raise InternalError("the model gave values that are not finite numbers")
         # The output is the request's own memory, which the next inference overwrites.
         return np.array(rows, dtype=np.float32, order="C")

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from embedding_runtime.engine.backend import Float32, Int64
+from embedding_runtime.engine.backend import Float32, Int32
 
 # The same lower bounds as sentence-transformers and torch.nn.functional.normalize.
 _LEAST_COUNT = 1e-9
 _LEAST_NORM = 1e-12
 
 
-def pool(tokens: Float32, mask: Int64, modes: Sequence[str]) -> Float32:
+def pool(tokens: Float32, mask: Int32, modes: Sequence[str]) -> Float32:
     """Pool float32 [b, s, h] over s where mask [b, s] is 1; several modes are concatenated: [b, h *
     len(modes)].
     """

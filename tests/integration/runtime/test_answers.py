@@ -1,5 +1,6 @@
 """What a real server answers, with models whose every answer can be computed by hand."""
 
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -182,13 +183,18 @@ def test_a_query_is_answered_while_bulk_waits_and_refuses_more_of_its_kind(tmp_p
         query = _embed(server, "cat")
         assert _waiting(server, "bulk") > 0, "the query was answered after the bulk"
         ingest.join()
-        for priority in ("interactive", "bulk"):
-            count = f'inference_queue_wait_seconds_count{{model="{EMBEDDER}",priority="{priority}"}} 1.0'
-            wait_for(lambda told=count: f"\n{told}" in server.client.get("/metrics").text, count, 5)
+        wait_for(lambda: _came_to_a_batch(server) == {"interactive": 1, "bulk": 1}, "both to be counted", 5)
     assert refused.status_code == 429
     assert int(refused.headers["Retry-After"]) >= 1
     assert query.status_code == 200
     assert [answer.status_code for answer in bulk] == [200]
+
+
+def _came_to_a_batch(server: Server) -> dict[str, float]:
+    """How many requests of each class did; told after their answers."""
+    text = server.client.get("/metrics").text
+    name = rf'inference_queue_wait_seconds_count{{model="{EMBEDDER}",priority="(\w+)"}} (\S+)'
+    return {priority: float(count) for priority, count in re.findall(name, text)}
 
 
 def _waiting(server: Server, priority: str) -> float:

@@ -1,7 +1,7 @@
 """Liveness answers, whatever the process that has to answer is sent meanwhile.
 
-The bounds are twenty times what is promised (50 ms): other work on the machine that tests run on is no fault of
-the server's. bench/hops.py measures the promise itself.
+The bounds are twenty times what is promised (50 ms): other work on the machine that tests run on is no fault
+of the server's. bench/hops.py measures the promise itself.
 """
 
 import json

@@ -22,7 +22,7 @@ from tests.unit.runtime import made
 
 # One text of two tokens, padded to three; and one of three.
 TOKENS = np.array([[[1, -2], [3, 4], [99, 99]], [[1, 0], [2, 0], [6, -3]]], dtype=np.float32)
-MASK = np.array([[1, 1, 0], [1, 1, 1]], dtype=np.int64)
+MASK = np.array([[1, 1, 0], [1, 1, 1]], dtype=np.int32)
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ def test_a_manifest_that_is_none_is_no_prepared_graph(tmp_path: Path, source: Mo
 def test_a_prepared_graph_keeps_every_fusion(real_models: Path, tmp_path: Path) -> None:
     source = _source(real_models / "sentence-transformers/all-MiniLM-L6-v2")
     own = fused_nodes(source.graph_path)
-    assert own == {"MultiHeadAttention": 6, "SkipLayerNormalization": 13, "BiasGelu": 6}
+    assert own == {"MultiHeadAttention": 6, "LayerNormalization": 13, "BiasGelu": 6}
     assert fused_nodes(prepare(source, FP32, [tmp_path]).path) == own
 
 

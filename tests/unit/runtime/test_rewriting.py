@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from embedding_runtime.engine.backend import Execution, Float32, Tokens
-from embedding_runtime.engine.onnx_backend import OnnxBackend
+from embedding_runtime.engine.onnx_backend import OnnxBackend, open_session
 from embedding_runtime.errors import UnsupportedModelError
 from embedding_runtime.model.prepared import LOGITS, NORM, TOKENS, VECTOR, Prepared
 from embedding_runtime.model.recipe import Recipe, read_recipe
@@ -233,3 +233,58 @@ def test_what_has_no_place_for_a_head_is_refused(
     path = _write(tmp_path / "model.onnx", nodes, outputs, inputs=inputs, opset=opset)
     with pytest.raises(UnsupportedModelError, match=told):
         rewrite(path, RECIPE, tmp_path)
+
+
+def _with_fused_norms(path: Path, opset: int, *, bias: bool, beta: bool = True, whole: bool = False) -> Path:
+    """Two layers' normalisations as one operator each, the second with the first one's sum; as ONNX Runtime
+    or Optimum save a graph.
+    """
+    chance = np.random.default_rng(7)
+    names = ["gamma", *(["beta"] if beta else []), *(["bias"] if bias else [])]
+    tensors: dict[str, Any] = {name: chance.normal(size=made.WIDTH).astype(np.float32) for name in names}
+    optional = ["gamma", "beta" if beta else "", *(["bias"] if bias else [])]
+    options: dict[str, Any] = {"domain": "com.microsoft", "epsilon": 1e-5}
+    sums = ["", "", "sum"] if whole else []
+    nodes = [
+        helper.make_node("Gather", ["table", IDS], ["first"]),
+        helper.make_node("Neg", ["first"], ["skip"]),
+        helper.make_node("Abs", ["first"], ["other"]),
+        helper.make_node("SkipLayerNormalization", ["other", "skip", *optional], ["one", *sums], **options),
+        helper.make_node(
+            "SkipLayerNormalization",
+            ["one", "sum" if whole else "first", *optional],
+            ["last_hidden_state"],
+            **options,
+        ),
+    ]
+    outputs = [_value("last_hidden_state", TensorProto.FLOAT, ["b", "s", made.WIDTH])]
+    _write(path, nodes, outputs, opset=opset, **tensors)
+    model = onnx.load(path)
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("opset", [13, 17])
+@pytest.mark.parametrize(
+    "form", [{"bias": True}, {"bias": False}, {"bias": True, "whole": True}, {"bias": False, "beta": False}]
+)
+def test_normalisations_are_taken_apart(tmp_path: Path, opset: int, form: dict[str, bool]) -> None:
+    path = _with_fused_norms(tmp_path / "fused.onnx", opset, **form)
+    recipe = replace(RECIPE, normalize=False)
+    model = _check(path, recipe, tmp_path / "made", atol=1e-5)
+    assert "SkipLayerNormalization" not in _kinds(model)
+
+
+def test_additions_and_normalisations_stay_apart_on_a_cpu(real_models: Path, tmp_path: Path) -> None:
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    open_session(real_models / "sentence-transformers/all-MiniLM-L6-v2/onnx/model.onnx", options)
+    kinds = _kinds(onnx.load(tmp_path / "optimised.onnx", load_external_data=False))
+    assert kinds.count("LayerNormalization") == 13
+    assert "SkipLayerNormalization" not in kinds
+    assert kinds.count("BiasGelu") == 6
+
+
+def _kinds(model: onnx.ModelProto) -> list[str]:
+    return [node.op_type for node in model.graph.node]
