@@ -39,7 +39,10 @@ class OnCpu(ort.InferenceSession):  # type: ignore[misc]
     refused: list[str]
     most_texts = 1000
 
-    def __init__(self, path: str, options: Any, providers: Any, enable_fallback: int) -> None:
+    def __init__(
+        self, path: str, options: Any, providers: Any, enable_fallback: int, disabled_optimizers: Any = ()
+    ) -> None:
+        assert not disabled_optimizers or list(providers) == [CPU]  # on a GPU what is fused is faster
         assert enable_fallback == 0
         OnCpu.asked.append(providers[0][1] if isinstance(providers[0], tuple) else {})
         if OnCpu.refused and isinstance(providers[0], tuple):

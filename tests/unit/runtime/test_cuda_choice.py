@@ -28,7 +28,10 @@ pytestmark = pytest.mark.timeout(240)
 class Pretended(ort.InferenceSession):  # type: ignore[misc]
     """A session that says it runs on CUDA, and runs on the CPU, which lacks the kernels of two variants."""
 
-    def __init__(self, path: str, options: Any, providers: Any, enable_fallback: int) -> None:
+    def __init__(
+        self, path: str, options: Any, providers: Any, enable_fallback: int, disabled_optimizers: Any = ()
+    ) -> None:
+        assert not disabled_optimizers or list(providers) == [CPU]  # on a GPU what is fused is faster
         super().__init__(path, options, [CPU], enable_fallback=enable_fallback)
         self._says = [each[0] if isinstance(each, tuple) else each for each in providers]
 
