@@ -1,14 +1,16 @@
-"""The HTTP/1.1 protocol: uvicorn's over httptools, with three of httptools' holes mended.
+"""The HTTP/1.1 protocol: uvicorn's over httptools, with three of httptools' holes mended, and the head of an
+answer in one packet with its body.
 
 httptools holds a head of any size, takes one without a Host, and of a request that offers to upgrade it drops
 the body: Java's client offers HTTP/2 with every request.
 """
 
+import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from embedding_runtime.api.errors import error_response
 from embedding_runtime.errors import MalformedRequestError, RequestError, RequestTooLargeError
@@ -16,6 +18,8 @@ from embedding_runtime.errors import MalformedRequestError, RequestError, Reques
 # What h11, uvicorn's other parser, allows as well.
 _LARGEST_HEAD = 65_536
 _FRAMING = (b"content-length", b"transfer-encoding")
+# A larger body is sent by itself: it would be copied, and takes several packets anyway.
+_SMALL_BODY = 65_536
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -96,11 +100,50 @@ class HttpProtocol(HttpToolsProtocol):
         if self.parser.get_http_version() == "1.1" and all(name != b"host" for name, _ in self.headers):
             raise MalformedRequestError("HTTP/1.1 without a Host header", param="Host")
         super().on_headers_complete()
+        # An answer to HEAD has no body to wait for; of an upgrade that is offered uvicorn makes no cycle.
+        if self.cycle is not None and self.cycle.scope is self.scope and self.scope["method"] != "HEAD":
+            self.cycle.transport = cast(asyncio.Transport, Joining(self.cycle))
 
     def on_message_complete(self) -> None:
         """End a request; where it offers to upgrade, its body comes yet."""
         if not self.parser.should_upgrade():
             super().on_message_complete()
+
+
+class Joining:
+    """The transport of one answer, whose head waits for the beginning of the body.
+
+    That saves the server a call of the system, and a client from being woken up for the head alone.
+    """
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle, self._transport = cycle, cycle.transport
+        self._head: bytes | None = None
+
+    def write(self, data: bytes) -> None:
+        """Send a part of the answer; what goes out before it, as `100 Continue` does, goes out at once."""
+        if self._head is None and self._cycle.response_started:
+            self._head = data
+        elif self._head and len(data) <= _SMALL_BODY:
+            self._transport.write(self._head + data)
+            self._head = b""
+        else:
+            self._send_head()
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Close the connection when everything is sent."""
+        self._send_head()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether the connection is being closed."""
+        return self._transport.is_closing()
+
+    def _send_head(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
 
 
 def _mistake(error: httptools.HttpParserError) -> RequestError:
