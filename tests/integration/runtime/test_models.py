@@ -251,11 +251,13 @@ def test_a_budget_unloads_the_least_recently_used_and_default_models_stay(tmp_pa
     variables = environment(
         tmp_path, DEFAULT_EMBEDDING_MODEL=EMBEDDER, MAX_BATCH_TOKENS="16", ALLOWED_MODELS="org/*"
     )
-    with serving(variables, tmp_path / "log") as server:
-        server.wait_until("ready")
-        assert _embed(server, others[0]).status_code == 200
-        details = server.client.get("/models?detail=true").json()["models"]
-    # The first one also bears what the library takes once.
+    # The first server also bears what preparing a graph takes; the second one finds it prepared.
+    for log in ("log", "log1"):
+        with serving(variables, tmp_path / log) as server:
+            server.wait_until("ready")
+            assert _embed(server, others[0]).status_code == 200
+            details = server.client.get("/models?detail=true").json()["models"]
+    # The first model also bears what the library takes once.
     first, other = (detail["memory_bytes"] for detail in details if detail["memory_bytes"])
     assert min(first, other) > 4 << 20
     variables["MODEL_MEMORY_BUDGET_BYTES"] = str(int(first + 1.6 * other))
@@ -263,6 +265,7 @@ def test_a_budget_unloads_the_least_recently_used_and_default_models_stay(tmp_pa
         server.wait_until("ready")
         for name in others:
             assert _embed(server, name).status_code == 200
+        wait_for(lambda: bool(server.events("model unloaded")), "a model that makes room")
         unloaded = [event["model"] for event in server.events("model unloaded")]
         assert unloaded[0] == others[0]
         assert EMBEDDER not in unloaded
