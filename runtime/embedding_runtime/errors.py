@@ -27,6 +27,8 @@ RuntimeFault                     code, permanent, retry_after
 ├── RequestError                 the client's mistake
 │   ├── MalformedRequestError    not JSON
 │   ├── InvalidRequestError      JSON, but not what the schema says
+│   ├── UnsupportedFieldError    something that would change the answer and is not to be had
+│   ├── UntrainedDimensionsError fewer dimensions than the model was trained to be cut to
 │   ├── UnknownModelError        a model that is not served here
 │   ├── UnsupportedModelRequestError  a model that this server cannot run
 │   ├── WrongTaskError           an embedding asked of a reranker, or the reverse
@@ -240,6 +242,18 @@ class InvalidRequestError(RequestError):
     """The body is JSON, but not what the schema asks for."""
 
     code = "InvalidRequest"
+
+
+class UnsupportedFieldError(RequestError):
+    """The request asks for something that would change the answer and that is not to be had."""
+
+    code = "UnsupportedField"
+
+
+class UntrainedDimensionsError(RequestError):
+    """The request wants vectors to be cut that were not trained for it."""
+
+    code = "UntrainedDimensions"
 
 
 class UnknownModelError(RequestError):

@@ -1,6 +1,7 @@
 """What only a GPU can show: `make bench-gpu` on a machine with one."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -117,7 +118,8 @@ def test_a_batch_that_does_not_fit_is_split_and_the_server_goes_on(
     with pytest.raises(OutOfMemoryError):
         backend.run(texts)
     narrowed: list[int] = []
-    rows = rescued(lambda: backend.run(texts), backend, texts, lambda: False, narrowed.append)
+    run = partial(backend.run_with, extras=())
+    rows = rescued(partial(run, texts), run, backend, texts, lambda: False, narrowed.append).rows
     assert rows.shape == (512, SHAPE.hidden)
     assert narrowed
     backend.close()

@@ -29,6 +29,8 @@ _TABLE: list[tuple[type[RuntimeFault], int, str]] = [
     (errors.MalformedRequestError, 400, "invalid_request_error"),
     (errors.WrongTaskError, 400, "invalid_request_error"),
     (errors.UnsupportedModelRequestError, 400, "invalid_request_error"),
+    (errors.UnsupportedFieldError, 400, "invalid_request_error"),
+    (errors.UntrainedDimensionsError, 400, "invalid_request_error"),
     (errors.AuthenticationError, 401, "authentication_error"),
     (errors.UnknownModelError, 404, "not_found_error"),
     (errors.TooManyInputsError, 413, "invalid_request_error"),

@@ -20,6 +20,7 @@ from embedding_runtime.api.schemas import EmbedRequest, RerankRequest
 from embedding_runtime.api.vectors import FORMS, JSON, Form
 from embedding_runtime.service.answers import Stage
 from embedding_runtime.service.inference import Inference
+from embedding_runtime.service.queries import EmbedQuery, RerankQuery
 from embedding_runtime.service.state import ModelCard
 
 # What a result of /rerank takes beside its text.
@@ -34,17 +35,17 @@ async def embed(body: EmbedRequest, request: Request) -> Response:
     """
     inference, exchange = _parts(request)
     exchange.label = inference.label(body.model, "embed")
-    texts = body.texts
-    found = await inference.embed(
-        texts,
+    query = EmbedQuery(
+        body.texts,
         body.model,
-        truncate=body.truncate,
+        truncate="model" if body.truncate else "never",
         prompt_name=body.prompt_name,
         input_type=body.input_type,
         priority=asked_priority(exchange.headers),
     )
+    found = await inference.embed(query)
     exchange.label = inference.label(body.model, "embed")  # a first use has loaded the model meanwhile
-    exchange.items, exchange.tokens = len(texts), found.tokens
+    exchange.items, exchange.tokens = len(query.texts), found.tokens
     exchange.stages += found.stages
     form = media_type(exchange.headers.get(b"accept", b""), FORMS)
     return await _encoded(
@@ -63,13 +64,14 @@ async def rerank(body: RerankRequest, request: Request) -> Response:
     """
     inference, exchange = _parts(request)
     exchange.label = inference.label(body.model, "rerank")
-    found = await inference.rerank(
+    query = RerankQuery(
         body.query,
         body.documents,
         body.model,
-        truncate=body.truncate,
+        truncate="model" if body.truncate else "never",
         priority=asked_priority(exchange.headers),
     )
+    found = await inference.rerank(query)
     exchange.label = inference.label(body.model, "rerank")
     results: list[dict[str, Any]] = [
         {"index": document.index, "score": document.logit if body.raw_scores else document.score}

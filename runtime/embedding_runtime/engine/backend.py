@@ -5,9 +5,9 @@ two at once. Everything that may differ between ONNX Runtime, OpenVINO and a fak
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,23 @@ from embedding_runtime.model.recipe import Recipe
 Int32 = NDArray[np.int32]
 UInt8 = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
+
+
+Extra = Literal["norm", "tokens"]
+"""What may be asked of a model beside its rows: the length that a vector had before it was made 1, and the
+vectors of a text's tokens."""
+
+EXTRAS: tuple[Extra, ...] = get_args(Extra)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a batch gives. `rows` float32 [b, width]; `extras`: by name what was asked for besides, for each
+    text float32 [k, width]: k is 1, or the number of its tokens.
+    """
+
+    rows: Float32
+    extras: Mapping[Extra, Sequence[Float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,6 +104,11 @@ class Backend(Protocol):
         """One row per text, float32 [b, width]: a vector, or a cross-encoder's one logit.
 
         Raises InternalError when the graph fails or gives something that is not finite, OutOfMemoryError.
+        """
+
+    def run_with(self, texts: Sequence[Tokens], extras: Sequence[Extra]) -> Outcome:
+        """The same, and these besides. Raises as `run`, UnsupportedFieldError where the model has no such
+        thing.
         """
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from embedding_runtime.engine.backend import Execution, Float32, Tokens
+from embedding_runtime.engine.backend import Execution, Extra, Float32, Outcome, Tokens
 from embedding_runtime.engine.binding import Bound
 from embedding_runtime.engine.cuda_graphs import DEVICE, Graphs, options
 from embedding_runtime.engine.device import Pending
@@ -172,6 +172,16 @@ class CudaBackend(OnnxBackend):
             rows: Float32 = self._on_device(lambda: self._ran(texts))
             return rows
         return self.start(texts)()
+
+    def run_with(self, texts: Sequence[Tokens], extras: Sequence[Extra]) -> Outcome:
+        """See Backend. Without buffers of its own, since it is seldom asked for."""
+
+        def together() -> Outcome:
+            with DEVICE.together():
+                return super(CudaBackend, self).run_with(texts, extras)
+
+        outcome: Outcome = self._on_device(together)
+        return outcome
 
     def shrink(self) -> None:
         """Give back what the session's arena holds and does not use."""

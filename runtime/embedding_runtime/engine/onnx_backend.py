@@ -12,7 +12,8 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime as ort
 
-from embedding_runtime.engine.backend import Execution, Float32, Tokens, finite, padded
+from embedding_runtime.engine.backend import Batch, Execution, Extra, Float32, Outcome, Tokens, padded
+from embedding_runtime.engine.extras import by_text, checked, from_own_graph, joined, no_such
 from embedding_runtime.engine.memory import give_back
 from embedding_runtime.engine.pooling import normalize, pool
 from embedding_runtime.engine.providers import CPU, CUDA, out_of_memory
@@ -24,7 +25,7 @@ from embedding_runtime.errors import (
 )
 from embedding_runtime.model.graph import read_facts
 from embedding_runtime.model.outputs import INPUTS, choose_output, unknown_input
-from embedding_runtime.model.prepared import LOGITS, VECTOR, Prepared
+from embedding_runtime.model.prepared import LOGITS, NORM, TOKENS, VECTOR, Prepared
 from embedding_runtime.model.recipe import Recipe
 
 _DTYPES: dict[str, type[np.generic]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
@@ -66,6 +67,7 @@ class OnnxBackend:
         self._inputs: dict[str, type[np.generic]] = {}
         self._output = ""
         self._gives_tokens = False
+        self._has: frozenset[str] = frozenset()
         self._alone = False
 
     @property
@@ -91,6 +93,7 @@ class OnnxBackend:
         """Create the session and find out what goes in and what comes out; see Backend."""
         self._session = self._create()
         self._inputs = _input_types(self._session)
+        self._has = frozenset(entry.name for entry in self._session.get_outputs())
         if self._prepared.plain:
             ranks = {entry.name: len(entry.shape) for entry in self._session.get_outputs()}
             self._output, self._gives_tokens = choose_output(ranks, self._recipe.task)
@@ -130,24 +133,40 @@ class OnnxBackend:
 
     def run(self, texts: Sequence[Tokens]) -> Float32:
         """See Backend."""
-        if self._session is None:
-            raise InternalError("the model is not loaded")
         if self._alone and len(texts) > 1:
             return np.concatenate([self.run([text]) for text in texts])
         batch = padded(texts, self._recipe)
-        feed = {name: getattr(batch, name).astype(kind, copy=False) for name, kind in self._inputs.items()}
-        try:
-            (output,) = self._session.run([self._output], feed, self._run_options())
-        except Exception as error:
-            raise self._failure(error) from error
-        rows = output.astype(np.float32, copy=False)
-        if self._gives_tokens:
-            rows = pool(rows, batch.attention_mask, self._recipe.pooling)
+        (output,) = self._outputs([self._output], batch)
+        rows = pool(output, batch.attention_mask, self._recipe.pooling) if self._gives_tokens else output
         if self._prepared.plain and self._recipe.normalize:
             rows = normalize(rows)
-        if not finite(rows):
-            raise InternalError("the model gave values that are not finite numbers")
-        return np.ascontiguousarray(rows)
+        return checked(rows)
+
+    def run_with(self, texts: Sequence[Tokens], extras: Sequence[Extra]) -> Outcome:
+        """See Backend."""
+        if self._alone and len(texts) > 1:
+            return joined([self.run_with([text], extras) for text in texts])
+        batch = padded(texts, self._recipe)
+        if self._prepared.plain:
+            (output,) = self._outputs([self._output], batch)
+            return from_own_graph(output, batch, self._recipe, extras, gives_tokens=self._gives_tokens)
+        names = {"norm": NORM, "tokens": TOKENS}
+        if missing := [name for name in extras if names[name] not in self._has]:
+            raise no_such(missing[0])
+        rows, *found = self._outputs([self._output, *(names[name] for name in extras)], batch)
+        parts = dict(zip(extras, found, strict=True))
+        return Outcome(checked(rows), by_text(parts, batch))
+
+    def _outputs(self, names: Sequence[str], batch: Batch) -> list[Float32]:
+        """These outputs of the graph for a batch, as float32. Raises as `run`."""
+        if self._session is None:
+            raise InternalError("the model is not loaded")
+        feed = {name: getattr(batch, name).astype(kind, copy=False) for name, kind in self._inputs.items()}
+        try:
+            found = self._session.run(names, feed, self._run_options())
+        except Exception as error:
+            raise self._failure(error) from error
+        return [output.astype(np.float32, copy=False) for output in found]
 
     def _run_options(self) -> ort.RunOptions | None:
         return None

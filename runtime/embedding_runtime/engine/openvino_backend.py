@@ -7,7 +7,7 @@ Why beside ONNX Runtime: its kernels are faster on many CPUs, and it alone compu
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,14 +21,15 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 import openvino
 
-from embedding_runtime.engine.backend import Execution, Float32, Tokens, finite, padded
+from embedding_runtime.engine.backend import Batch, Execution, Extra, Float32, Outcome, Tokens, padded
+from embedding_runtime.engine.extras import checked, from_own_graph
 from embedding_runtime.engine.grid import Grid
 from embedding_runtime.engine.memory import give_back
 from embedding_runtime.engine.pooling import normalize, pool
 from embedding_runtime.engine.providers import CPU, out_of_memory
 from embedding_runtime.errors import InternalError, OutOfMemoryError, RuntimeFault, UnsupportedModelError
 from embedding_runtime.model.outputs import INPUTS, choose_output, unknown_input
-from embedding_runtime.model.prepared import LOGITS, TOKENS, VECTOR, Prepared
+from embedding_runtime.model.prepared import LOGITS, NORM, TOKENS, VECTOR, Prepared
 from embedding_runtime.model.recipe import Recipe
 
 _DEVICE = "CPU"
@@ -52,6 +53,7 @@ class OpenVinoBackend:
         self._precision = precision
         self._grid = Grid(recipe.max_tokens)
         self._request: openvino.InferRequest | None = None
+        self._second: openvino.InferRequest | None = None
         self._inputs: dict[str, np.dtype[Any]] = {}
         self._gives_tokens = self._normalizes = False
 
@@ -77,10 +79,14 @@ class OpenVinoBackend:
 
     def load(self) -> None:
         """Compile the graph; see Backend."""
+        self._request = self._compiled(self._reduced)
+
+    def _compiled(self, reduced: Callable[[openvino.Model], openvino.Model]) -> openvino.InferRequest:
+        """A request for what is left of the graph. Raises as `load`."""
         core = openvino.Core()
         try:
-            model = self._reduced(core.read_model(self._prepared.path))
-            self._request = core.compile_model(model, _DEVICE, self._options()).create_infer_request()
+            model = reduced(core.read_model(self._prepared.path))
+            return core.compile_model(model, _DEVICE, self._options()).create_infer_request()
         except RuntimeFault:
             raise
         except Exception as error:  # RuntimeError, with a page of C++ files and lines
@@ -107,6 +113,12 @@ class OpenVinoBackend:
         self._normalizes = self._recipe.normalize and (self._prepared.plain or self._gives_tokens)
         return openvino.Model([ports[name].get_node()], model.get_parameters(), "served")
 
+    def _unmade(self, model: openvino.Model) -> openvino.Model:
+        """A prepared model that gives what vectors are made of: token vectors, or rows and their lengths."""
+        ports = {_name(port): port for port in model.outputs}
+        names = [TOKENS] if TOKENS in ports else [VECTOR, NORM]
+        return openvino.Model([ports[name].get_node() for name in names], model.get_parameters(), "unmade")
+
     def _options(self) -> dict[str, Any]:
         return {
             # fp32 means fp32: the device's own default is bf16 where the CPU has it.
@@ -128,27 +140,41 @@ class OpenVinoBackend:
 
     def run(self, texts: Sequence[Tokens]) -> Float32:
         """See Backend."""
-        if self._request is None:
-            raise InternalError("the model is not loaded")
         batch = padded(texts, self._recipe, self._grid)
-        feed = {name: getattr(batch, name).astype(kind, copy=False) for name, kind in self._inputs.items()}
-        try:
-            (output,) = self._request.infer(feed, share_inputs=True, share_outputs=True).values()
-        except Exception as error:
-            raise self._out_of_memory(error) or InternalError(f"OpenVINO failed: {_cause(error)}") from error
-        rows: Float32 = output
+        rows = self._infer(self._request, batch)[0]
         if self._gives_tokens:
             rows = pool(rows, batch.attention_mask, self._recipe.pooling)
         if self._normalizes:
             rows = normalize(rows)
-        if not finite(rows):
-            raise InternalError("the model gave values that are not finite numbers")
         # The output is the request's own memory, which the next inference overwrites.
-        return np.array(rows, dtype=np.float32, order="C")
+        return checked(rows).copy()
+
+    def run_with(self, texts: Sequence[Tokens], extras: Sequence[Extra]) -> Outcome:
+        """See Backend."""
+        batch = padded(texts, self._recipe, self._grid)
+        if self._gives_tokens or self._prepared.plain:
+            found = self._infer(self._request, batch)
+        else:
+            # Compiled when it is first wanted: it takes the memory of the weights once more.
+            self._second = self._second or self._compiled(self._unmade)
+            found = self._infer(self._second, batch)
+        gives_tokens = found[0].ndim == 3
+        output = found[0].copy() if len(found) == 1 else found[0] * found[1][:, None]
+        return from_own_graph(output, batch, self._recipe, extras, gives_tokens=gives_tokens)
+
+    def _infer(self, request: openvino.InferRequest | None, batch: Batch) -> list[Float32]:
+        """The request's outputs, in its own memory. Raises as `run`."""
+        if request is None:
+            raise InternalError("the model is not loaded")
+        feed = {name: getattr(batch, name).astype(kind, copy=False) for name, kind in self._inputs.items()}
+        try:
+            return list(request.infer(feed, share_inputs=True, share_outputs=True).values())
+        except Exception as error:
+            raise self._out_of_memory(error) or InternalError(f"OpenVINO failed: {_cause(error)}") from error
 
     def close(self) -> None:
         """See Backend."""
-        self._request = None
+        self._request = self._second = None
         give_back()
 
     def _out_of_memory(self, error: Exception) -> RuntimeFault | None:

@@ -21,10 +21,12 @@ def fingerprint(weights: Sequence[str], tokenizer: str, recipe: Recipe) -> str:
     tokenizer.json.
     """
     settings = recipe.to_json()
-    del settings["tokenizer"], settings["assumed"]
+    del settings["tokenizer"], settings["assumed"], settings["matryoshka"]
     # A prompt without text changes no vector, and fingerprints from before there were prompts stay.
     settings["prompts"] = {name: text for name, text in recipe.prompts if text}
     if not settings["prompts"]:
         del settings["prompts"]
+    if settings["truncation_side"] == "right":  # which all were before this was read
+        del settings["truncation_side"]
     content = {"format": _FORMAT, "weights": list(weights), "tokenizer": tokenizer, "recipe": settings}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

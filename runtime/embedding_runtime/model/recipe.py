@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 from embedding_runtime.errors import CorruptModelError, ModelError, UnsupportedModelError
 from embedding_runtime.settings import POOLINGS, Task
@@ -28,6 +28,9 @@ _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer
 # transformers writes this for "no limit".
 _NO_LIMIT = 10**6
 _FALLBACK_MAX_TOKENS = 512
+
+
+Side = Literal["left", "right"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class Recipe:
 
     `pooling` is empty for a cross-encoder. `max_tokens` counts special tokens. `prompts` are name and text of
     what may go before a text, `prompt` the text that goes there unasked. `assumed` says that the repository
-    gave no pooling, so sentence-transformers' default was taken.
+    gave no pooling, so sentence-transformers' default was taken. `truncation_side`: where a text that is too
+    long loses tokens. `matryoshka`: how many of a vector's first numbers it was trained to be cut to.
     """
 
     task: Task
@@ -63,6 +67,8 @@ class Recipe:
     prompt: str = ""
     assumed: bool = False
     prompts: tuple[tuple[str, str], ...] = ()
+    truncation_side: Side = "right"
+    matryoshka: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the wire and the fingerprint."""
@@ -72,7 +78,8 @@ class Recipe:
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`."""
         prompts = tuple((name, text) for name, text in values.get("prompts", ()))
-        return cls(**{**values, "pooling": tuple(values["pooling"]), "prompts": prompts})
+        lists = {name: tuple(values[name]) for name in ("pooling", "matryoshka") if name in values}
+        return cls(**{**values, **lists, "prompts": prompts})
 
 
 def read_recipe(folder: Path, model: str, overrides: Overrides = AS_IT_IS) -> Recipe:
@@ -95,7 +102,7 @@ def read_recipe(folder: Path, model: str, overrides: Overrides = AS_IT_IS) -> Re
         _check_reranker_overrides(overrides, model)
         limit = _max_tokens(None, config, tokenizer_config)
         limit = _limited(overrides.max_length, limit, config, model)
-        return Recipe(task="rerank", tokenizer=name, max_tokens=limit, pad_id=pad_id)
+        return Recipe("rerank", name, limit, pad_id, truncation_side=_side(tokenizer_config, model))
     bert = _sentence_bert(transformer, model)
     limit = _max_tokens(bert.get("max_seq_length"), config, tokenizer_config)
     prompts, prompt = _prompts(_json(folder / "config_sentence_transformers.json", model), overrides, model)
@@ -110,6 +117,8 @@ def read_recipe(folder: Path, model: str, overrides: Overrides = AS_IT_IS) -> Re
         prompt=prompt,
         assumed=not modules and overrides.pooling is None,
         prompts=prompts,
+        truncation_side=_side(tokenizer_config, model),
+        matryoshka=_matryoshka(config),
     )
 
 
@@ -259,6 +268,21 @@ def _positions(config: Mapping[str, Any]) -> int | None:
     if config.get("model_type") in _OFFSET_POSITIONS:
         positions -= int(config.get("pad_token_id") or 0) + 1
     return positions
+
+
+def _side(tokenizer_config: Mapping[str, Any], model: str) -> Side:
+    side = tokenizer_config.get("truncation_side", "right")
+    if side not in ("left", "right"):
+        raise UnsupportedModelError(f"{model}: tokenizer_config.json has the truncation_side {side!r}")
+    return cast("Side", side)
+
+
+def _matryoshka(config: Mapping[str, Any]) -> tuple[int, ...]:
+    """What a configuration says under the name that several families use."""
+    said = config.get("matryoshka_dimensions")
+    if not isinstance(said, list):
+        return ()
+    return tuple(sorted({int(each) for each in said if isinstance(each, int) and each > 0}))
 
 
 def _pad_id(config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> int:

@@ -4,11 +4,11 @@ engine's last state, reconnects for ever.
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from embedding_runtime.engine.backend import Tokens
+from embedding_runtime.engine.backend import Extra, Tokens
 from embedding_runtime.errors import EngineUnavailableError, WireError
 from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.service import wire
@@ -34,15 +34,17 @@ class EngineClient:
         self._ids = itertools.count(1)
         self.state: EngineState | None = None
 
-    async def submit(self, slot: int, texts: Sequence[Tokens], priority: Priority) -> wire.Rows:
-        """The rows of these texts. Cancelling the call cancels the request in the engine.
+    async def submit(
+        self, slot: int, texts: Sequence[Tokens], priority: Priority, extras: Iterable[Extra] = ()
+    ) -> wire.Rows:
+        """The rows of these texts, and these extras. Cancelling the call cancels the request in the engine.
 
         Raises EngineUnavailableError at once when the engine is not there or dies meanwhile,
         RequestTooLargeError, and what the engine answers: OverloadedError, UnloadedError, OutOfMemoryError,
         InternalError.
         """
         request = next(self._ids)
-        rows: wire.Rows = await self._ask(request, wire.submit(slot, request, texts, priority))
+        rows: wire.Rows = await self._ask(request, wire.submit(slot, request, texts, priority, extras))
         return rows
 
     async def load(self, wanted: Wanted) -> int:

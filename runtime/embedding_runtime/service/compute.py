@@ -16,16 +16,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from embedding_runtime.engine.backend import Backend, Float32, Tokens
+from embedding_runtime.engine.backend import EXTRAS, Backend, Extra, Float32, Outcome, Tokens
 from embedding_runtime.engine.calibration import Calibration
-from embedding_runtime.engine.device import OnDevice, Pending
+from embedding_runtime.engine.device import OnDevice
 from embedding_runtime.errors import InternalError, OverloadedError, RuntimeFault, UnloadedError
 from embedding_runtime.pulse import Pulse
 from embedding_runtime.service.gauges import BatchGauges, QueueGauges
 from embedding_runtime.service.policy.admission import Bounds, refusal
 from embedding_runtime.service.policy.backlog import Backlog, Cut, Priority
 from embedding_runtime.service.policy.window import Limits
-from embedding_runtime.service.rescue import rescued
+from embedding_runtime.service.rescue import Run, rescued
 from embedding_runtime.service.wire import Rows
 from embedding_runtime.telemetry import logger
 
@@ -37,6 +37,7 @@ Answer = Callable[[Rows | RuntimeFault], None]
 _HANGING = 20.0
 # Until the event loop has unloaded what can go; it may stand still while a session is built.
 _ROOM_SECONDS = 10.0
+_NOTHING = np.empty((0, 0), dtype=np.float32)
 
 
 @dataclass
@@ -46,12 +47,15 @@ class _Job:
     answer: Answer
     priority: Priority
     arrived: float
+    wants: frozenset[Extra]
     started: float = 0.0
     rows: Float32 | None = None
+    extras: dict[Extra, list[Float32]] = field(init=False)
     missing: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.missing = len(self.texts)
+        self.extras = {name: [_NOTHING] * len(self.texts) for name in self.wants}
 
 
 @dataclass
@@ -64,11 +68,12 @@ class _Open:
 
 @dataclass(frozen=True)
 class _Begun:
-    """A batch whose rows `pending` waits for."""
+    """A batch whose outcome `pending` waits for, and `run` computes another time."""
 
     cut: Cut
     texts: list[Tokens]
-    pending: Pending
+    run: Run
+    pending: Callable[[], Outcome]
     at: float
 
 
@@ -127,8 +132,16 @@ class Compute(threading.Thread):
                 for slot, model in self._open.items()
             }
 
-    def submit(self, slot: int, texts: Sequence[Tokens], priority: Priority, answer: Answer) -> int:
-        """Queue a request; `answer` is called once, on the computing thread. Returns the id to cancel it by.
+    def submit(
+        self,
+        slot: int,
+        texts: Sequence[Tokens],
+        priority: Priority,
+        answer: Answer,
+        extras: frozenset[Extra] = frozenset(),
+    ) -> int:
+        """Queue a request for the texts' rows and `extras`; `answer` is called once, on the computing thread.
+        Returns the id to cancel it by.
 
         Raises UnloadedError, OverloadedError.
         """
@@ -141,7 +154,7 @@ class Compute(threading.Thread):
             request = next(self._ids)
             model.last_used = time.monotonic()
             model.jobs += 1
-            self._jobs[request] = _Job(slot, texts, answer, priority, model.last_used)
+            self._jobs[request] = _Job(slot, texts, answer, priority, model.last_used, extras)
             if grid := model.backend.grid:
                 lengths = [grid.length(length) for length in lengths]
             self._backlog.add(request, slot, lengths, priority, model.last_used)
@@ -188,7 +201,7 @@ class Compute(threading.Thread):
         if found is not None:
             raise OverloadedError(found.reason, retry_after=found.seconds)
 
-    def _next(self, *, wait: bool) -> tuple[Cut, list[Tokens]] | None:
+    def _next(self, *, wait: bool) -> tuple[Cut, list[Tokens], frozenset[Extra]] | None:
         """The next batch, waiting for one where nothing else is to be done meanwhile; None: none, or stop."""
         while True:
             with self._wake:
@@ -201,7 +214,7 @@ class Compute(threading.Thread):
                 if not self._closing:
                     cut = self._backlog.cut(time.monotonic())
                     if cut is not None:
-                        return cut, self._begin(cut)
+                        return cut, *self._begin(cut)
                     if not wait:
                         return None
             self._close_leaving()
@@ -218,26 +231,29 @@ class Compute(threading.Thread):
                 model.backend.close()
             closed()
 
-    def _begin(self, cut: Cut) -> list[Tokens]:
-        """The texts of a batch that starts now."""
+    def _begin(self, cut: Cut) -> tuple[list[Tokens], frozenset[Extra]]:
+        """The texts of a batch that starts now, and what is wanted of any of them beside its row."""
         self._running.append(cut.slot)
-        now = time.monotonic()
+        now, wanted = time.monotonic(), frozenset[Extra]()
         for request in {request for request, _ in cut.items}:
             job = self._jobs[request]
+            wanted |= job.wants
             if not job.started:
                 job.started = now
-        return [self._jobs[request].texts[index] for request, index in cut.items]
+        return [self._jobs[request].texts[index] for request, index in cut.items], wanted
 
-    def _start(self, cut: Cut, texts: list[Tokens]) -> _Begun | None:
+    def _start(self, cut: Cut, texts: list[Tokens], wanted: frozenset[Extra]) -> _Begun | None:
         """Begin a batch where a device computes it meanwhile; else compute it."""
         backend, now = self._open[cut.slot].backend, time.monotonic()
-        if not isinstance(backend, OnDevice) or not backend.overlaps:
-            self._finish(_Begun(cut, texts, lambda: backend.run(texts), now))
+        run = _running(backend, wanted)
+        if wanted or not isinstance(backend, OnDevice) or not backend.overlaps:
+            self._finish(_Begun(cut, texts, run, lambda: run(texts), now))
             return None
         try:
-            return _Begun(cut, texts, backend.start(texts), now)
+            rows = backend.start(texts)
         except Exception as error:
-            return _Begun(cut, texts, _raising(error), now)
+            return _Begun(cut, texts, run, _raising(error), now)
+        return _Begun(cut, texts, run, lambda: Outcome(rows()), now)
 
     def _finish(self, begun: _Begun) -> None:
         """Wait for a batch's rows and hand them out."""
@@ -251,7 +267,7 @@ class Compute(threading.Thread):
         patience = max(self._hang_seconds, _HANGING * cut.milliseconds / 1000)
         try:
             with self._pulse.computing(patience) if self._pulse else nullcontext():
-                rows = rescued(begun.pending, model.backend, texts, self._make_room, narrow)
+                outcome = rescued(begun.pending, begun.run, model.backend, texts, self._make_room, narrow)
         except RuntimeFault as error:
             self._fail(cut, error)
             return
@@ -265,7 +281,7 @@ class Compute(threading.Thread):
             with self._wake:
                 self._running.remove(cut.slot)
         seconds = time.monotonic() - started
-        done = self._finished(cut, rows)
+        done = self._finished(cut, outcome)
         for job, answer in done:
             job.answer(answer)
         # Accounts come after the answers, for which somebody waits.
@@ -288,23 +304,27 @@ class Compute(threading.Thread):
         self._close_leaving()
         return found
 
-    def _finished(self, cut: Cut, rows: Float32) -> list[tuple[_Job, Rows]]:
-        """Put the rows where they belong; the jobs that are now complete, with their answers."""
+    def _finished(self, cut: Cut, outcome: Outcome) -> list[tuple[_Job, Rows]]:
+        """Put everything where it belongs; the jobs that are now complete, with their answers."""
+        rows = outcome.rows
         done: list[tuple[_Job, Rows]] = []
         with self._wake:
             now = time.monotonic()
-            for (request, index), row in zip(cut.items, rows, strict=True):
+            for at, ((request, index), row) in enumerate(zip(cut.items, rows, strict=True)):
                 job = self._jobs.get(request)
                 if job is None:  # cancelled while the batch ran
                     continue
                 if job.rows is None:
                     job.rows = np.empty((len(job.texts), rows.shape[1]), dtype=np.float32)
                 job.rows[index] = row
+                for name, found in job.extras.items():
+                    found[index] = outcome.extras[name][at]
                 job.missing -= 1
                 if job.missing == 0:
                     del self._jobs[request]
                     self._leave(job)
-                    done.append((job, Rows(job.rows, job.started - job.arrived, now - job.started)))
+                    waited, took = job.started - job.arrived, now - job.started
+                    done.append((job, Rows(job.rows, waited, took, job.extras)))
         return done
 
     def _fail(self, cut: Cut, error: RuntimeFault) -> None:
@@ -325,8 +345,16 @@ class Compute(threading.Thread):
         model.last_used = time.monotonic()
 
 
-def _raising(error: Exception) -> Pending:
-    def pending() -> Float32:
+def _running(backend: Backend, wanted: frozenset[Extra]) -> Run:
+    """How the backend runs a batch of which this is wanted."""
+    if not wanted:
+        return lambda texts: Outcome(backend.run(texts))
+    extras = [name for name in EXTRAS if name in wanted]
+    return lambda texts: backend.run_with(texts, extras)
+
+
+def _raising(error: Exception) -> Callable[[], Outcome]:
+    def pending() -> Outcome:
         raise error
 
     return pending

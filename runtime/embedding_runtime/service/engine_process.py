@@ -122,11 +122,11 @@ class _Asked:
             if ours is not None:
                 self._compute.cancel(ours)
         elif frame.kind is wire.Kind.SUBMIT:
-            texts, priority = wire.parse_submit(frame.payload)
+            texts, priority, extras = wire.parse_submit(frame.payload)
             try:
                 with self._lock:
                     answer = partial(self._answer, wire.rows, theirs)
-                    self._inflight[theirs] = self._compute.submit(frame.slot, texts, priority, answer)
+                    self._inflight[theirs] = self._compute.submit(frame.slot, texts, priority, answer, extras)
             except RuntimeFault as error:
                 self._link.send(wire.error(theirs, error))
         elif frame.kind is wire.Kind.LOAD:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embedding_runtime.engine.backend import Float32, Tokens
+from embedding_runtime.engine.backend import Extra, Float32, Tokens
 from embedding_runtime.errors import (
     NotReadyError,
     RuntimeFault,
@@ -16,6 +16,7 @@ from embedding_runtime.errors import (
     UnknownModelError,
     UnloadedError,
 )
+from embedding_runtime.model.recipe import Recipe
 from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.registry.known import known_models
 from embedding_runtime.service.answers import Embeddings, Health, Listed, Ranked, Ranking, Stage
@@ -28,6 +29,8 @@ from embedding_runtime.service.listing import listing
 from embedding_runtime.service.names import Names, check_task
 from embedding_runtime.service.policy.backlog import Priority, priority_of
 from embedding_runtime.service.prompts import prompt
+from embedding_runtime.service.queries import EmbedQuery, RerankQuery
+from embedding_runtime.service.shaping import check_dimensions, extras, shaped
 from embedding_runtime.service.state import EngineState, ModelCard
 from embedding_runtime.service.tokenization import Tokenization
 from embedding_runtime.service.tokenizers import Tokenizers
@@ -51,11 +54,14 @@ class _Serving:
 
 @dataclass(frozen=True)
 class _Work:
-    """What a request asks for: how its texts, of so many characters, become tokens; and its class."""
+    """What a request asks for: how its texts, of so many characters, become tokens; its class; and what is
+    wanted of a model beside rows.
+    """
 
     tokenize: Callable[[_Serving], list[Tokens]]
     characters: int
     priority: Priority
+    extras: Callable[[Recipe], Sequence[Extra]] = lambda _: ()
 
 
 class Inference:
@@ -78,53 +84,35 @@ class Inference:
         """Stay connected to the engine until cancelled."""
         await self._client.run()
 
-    async def embed(
-        self,
-        texts: Sequence[str],
-        model: str | None,
-        *,
-        truncate: bool = True,
-        prompt_name: str | None = None,
-        input_type: str | None = None,
-        priority: Priority | None = None,
-    ) -> Embeddings:
-        """Embed texts, with the prompt that `prompt_name` or `input_type` chooses in front of each.
-
-        `truncate` False: an input over the model's limit is an error. `priority` None: by their number.
-        Raises RequestError and ServingError.
-        """
+    async def embed(self, query: EmbedQuery) -> Embeddings:
+        """One vector for each input. Raises RequestError and ServingError."""
+        inputs: Sequence[str] | Sequence[Sequence[int]] = query.token_ids or query.texts
 
         def tokenize(serving: _Serving) -> list[Tokens]:
-            text = prompt(serving.card.recipe, prompt_name, input_type)
-            return serving.tokenization.embed(texts, prompt=text, truncate=truncate)
+            recipe = serving.card.recipe
+            check_dimensions(query, recipe, serving.card.dimensions)
+            if query.token_ids:
+                return serving.tokenization.given(query.token_ids, truncate=query.truncate)
+            text = prompt(recipe, query.prompt_name, query.input_type)
+            return serving.tokenization.embed(query.texts, prompt=text, truncate=query.truncate)
 
-        self._check_count(len(texts), "input")
-        work = _Work(tokenize, sum(map(len, texts)), priority or priority_of(len(texts)))
-        card, tokens, rows, stages = await self._answer(model, "embed", work)
-        return Embeddings(card, rows.values, tokens, stages)
+        self._check_count(len(inputs), "input")
+        priority = query.priority or priority_of(len(inputs))
+        work = _Work(tokenize, sum(map(len, inputs)), priority, lambda recipe: extras(query, recipe))
+        card, tokens, rows, stages = await self._answer(query.model, "embed", work)
+        return Embeddings(card, shaped(rows, query, card.recipe), tokens, stages)
 
-    async def rerank(
-        self,
-        query: str,
-        documents: Sequence[str],
-        model: str | None,
-        *,
-        truncate: bool = True,
-        priority: Priority | None = None,
-    ) -> Ranking:
-        """Score every document for the query.
-
-        `truncate` False: a document over the model's limit is an error. `priority` None: by their number.
-        Raises RequestError, ServingError.
-        """
+    async def rerank(self, query: RerankQuery) -> Ranking:
+        """Score every document for the query. Raises RequestError, ServingError."""
+        asked, documents = query.query, query.documents
 
         def tokenize(serving: _Serving) -> list[Tokens]:
-            return serving.tokenization.pairs(query, documents, truncate=truncate)
+            return serving.tokenization.pairs(asked, documents, truncate=query.truncate)
 
         self._check_count(len(documents), "documents")
-        characters = len(query) * len(documents) + sum(map(len, documents))
-        work = _Work(tokenize, characters, priority or priority_of(len(documents)))
-        card, tokens, rows, stages = await self._answer(model, "rerank", work)
+        characters = len(asked) * len(documents) + sum(map(len, documents))
+        work = _Work(tokenize, characters, query.priority or priority_of(len(documents)))
+        card, tokens, rows, stages = await self._answer(query.model, "rerank", work)
         return Ranking(card, ranked(rows.values[:, 0]), tokens, stages)
 
     def health(self) -> Health:
@@ -175,7 +163,8 @@ class Inference:
             tokens = await asyncio.to_thread(work.tokenize, serving)
         stages.append(clock.stage("tokenize"))
         submitted = time.time()
-        rows = await self._client.submit(serving.slot, tokens, work.priority)
+        wanted = work.extras(serving.card.recipe)
+        rows = await self._client.submit(serving.slot, tokens, work.priority, wanted)
         stages.append(Stage("queue", submitted, rows.queue))
         stages.append(Stage("compute", submitted + rows.queue, rows.compute))
         return serving.card, sum(map(len, tokens)), rows, tuple(stages)

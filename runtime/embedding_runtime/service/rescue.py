@@ -3,11 +3,10 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import numpy as np
-
 from embedding_runtime import metrics
-from embedding_runtime.engine.backend import Backend, Float32, Tokens
-from embedding_runtime.engine.device import OnDevice, Pending
+from embedding_runtime.engine.backend import Backend, Outcome, Tokens
+from embedding_runtime.engine.device import OnDevice
+from embedding_runtime.engine.extras import joined
 from embedding_runtime.errors import OutOfMemoryError
 from embedding_runtime.service.policy.ladder import Rung, next_rung
 from embedding_runtime.telemetry import logger
@@ -15,19 +14,23 @@ from embedding_runtime.telemetry import logger
 _log = logger("compute")
 
 
+Run = Callable[[Sequence[Tokens]], Outcome]
+
+
 def rescued(
-    first: Pending,
+    first: Callable[[], Outcome],
+    run: Run,
     backend: Backend,
     texts: Sequence[Tokens],
     make_room: Callable[[], bool],
     narrow: Callable[[int], None],
     tried: frozenset[Rung] = frozenset(),
-) -> Float32:
-    """The rows of a batch, float32 [b, width], that `first` waits for; without memory for it it runs again.
+) -> Outcome:
+    """What a batch gives, which `first` waits for; without memory for it it is `run` again by the `backend`.
 
     `make_room` unloads models that have no work, and says whether there were any; `narrow` has later batches
     hold so many padded tokens at most, as the halves of one had to. Raises OutOfMemoryError where a single
-    text finds no memory either, and whatever else `first` and `backend` raise.
+    text finds no memory either, and whatever else `first` and `run` raise.
     """
     try:
         return first()
@@ -39,15 +42,15 @@ def rescued(
     if rung == "refuse":
         raise failure
     if rung == "split":
-        return _halves(backend, texts, make_room, narrow, tried)
+        return _halves(run, backend, texts, make_room, narrow, tried)
     freed = _freed(rung, backend, make_room)
 
-    def again() -> Float32:
+    def again() -> Outcome:
         if not freed:
             raise failure
-        return backend.run(texts)
+        return run(texts)
 
-    return rescued(again, backend, texts, make_room, narrow, tried | {rung})
+    return rescued(again, run, backend, texts, make_room, narrow, tried | {rung})
 
 
 def _freed(rung: Rung, backend: Backend, make_room: Callable[[], bool]) -> bool:
@@ -61,16 +64,17 @@ def _freed(rung: Rung, backend: Backend, make_room: Callable[[], bool]) -> bool:
 
 
 def _halves(
+    run: Run,
     backend: Backend,
     texts: Sequence[Tokens],
     make_room: Callable[[], bool],
     narrow: Callable[[int], None],
     tried: frozenset[Rung],
-) -> Float32:
-    """The rows of both halves, one after the other."""
+) -> Outcome:
+    """What both halves give, one after the other."""
     middle = len(texts) // 2
     narrow(max(1, middle) * max(map(len, texts)))
     parts = (texts[:middle], texts[middle:])
-    return np.concatenate(
-        [rescued(partial(backend.run, part), backend, part, make_room, narrow, tried) for part in parts]
+    return joined(
+        [rescued(partial(run, part), run, backend, part, make_room, narrow, tried) for part in parts]
     )

@@ -10,8 +10,14 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from embedding_runtime.engine.backend import Tokens
-from embedding_runtime.errors import CorruptModelError, InputTooLongError, QueryTooLongError
-from embedding_runtime.model.recipe import Recipe
+from embedding_runtime.errors import (
+    CorruptModelError,
+    InputTooLongError,
+    InvalidRequestError,
+    QueryTooLongError,
+)
+from embedding_runtime.model.recipe import Recipe, Side
+from embedding_runtime.service.queries import Truncate
 
 # The library's encodings take some 400 bytes a token, and hold all of a text, also what is cut off. So texts
 # are encoded some at a time, and of a text that is far too long only as much as settles what is kept.
@@ -29,25 +35,41 @@ class Tokenization:
 
     def __init__(self, path: Path, recipe: Recipe) -> None:
         self._recipe = recipe
-        self._cutting = _read(path)
-        if recipe.task == "embed":
-            self._cutting.enable_truncation(recipe.max_tokens)
-        else:
-            self._cutting.enable_truncation(recipe.max_tokens, strategy="only_second")
+        self._whole = _read(path)
+        self._cutting = {recipe.truncation_side: self._cut_on(self._whole, recipe.truncation_side)}
 
     @cached_property
     def _measuring(self) -> Tokenizer:
-        """Cuts nothing. Shares the vocabulary, which may take hundreds of megabytes and a second to read."""
-        cutting = self._cutting
-        measuring = Tokenizer(cutting.model)
-        measuring.normalizer, measuring.pre_tokenizer = cutting.normalizer, cutting.pre_tokenizer
-        measuring.post_processor = cutting.post_processor
-        measuring.add_tokens(list(cutting.get_added_tokens_decoder().values()))
-        measuring.encode_special_tokens = cutting.encode_special_tokens
-        return measuring
+        """Cuts nothing."""
+        return self._again()
+
+    def _again(self) -> Tokenizer:
+        """Another tokenizer of the same vocabulary, which may take hundreds of megabytes and a second to
+        read.
+        """
+        own = self._whole
+        again = Tokenizer(own.model)
+        again.normalizer, again.pre_tokenizer = own.normalizer, own.pre_tokenizer
+        again.post_processor = own.post_processor
+        again.add_tokens(list(own.get_added_tokens_decoder().values()))
+        again.encode_special_tokens = own.encode_special_tokens
+        return again
+
+    def _cut_on(self, tokenizer: Tokenizer, side: Side) -> Tokenizer:
+        strategy = "longest_first" if self._recipe.task == "embed" else "only_second"
+        tokenizer.enable_truncation(self._recipe.max_tokens, strategy=strategy, direction=side)
+        return tokenizer
+
+    def _cutter(self, side: Side) -> Tokenizer:
+        if side not in self._cutting:
+            self._cutting[side] = self._cut_on(self._again(), side)
+        return self._cutting[side]
+
+    def _side(self, truncate: Truncate) -> Side:
+        return truncate if truncate in ("left", "right") else self._recipe.truncation_side
 
     def embed(
-        self, texts: Sequence[str], *, prompt: str | None = None, truncate: bool = True
+        self, texts: Sequence[str], *, prompt: str | None = None, truncate: Truncate = "model"
     ) -> list[Tokens]:
         """One Tokens per text, special tokens included, cut to the model's limit.
 
@@ -55,33 +77,56 @@ class Tokenization:
         to be cut.
         """
         front = self._recipe.prompt if prompt is None else prompt
+        side = self._side(truncate)
         tokens: list[Tokens] = []
         for some in _portions(texts):
             whole = [self._prepared(text, front) for text in some]
-            read = self._beginnings(whole)
-            for encoding, text in zip(self._cutting.encode_batch_fast(read), whole, strict=True):
-                if encoding.overflowing and not truncate:
+            read = self._settling(whole, side)
+            for encoding, text in zip(self._cutter(side).encode_batch_fast(read), whole, strict=True):
+                if encoding.overflowing and truncate == "never":
                     raise self._too_long(f"input.{len(tokens)}", self._length(text))
                 tokens.append(_tokens(encoding, typed=self._typed))
         return tokens
 
-    def pairs(self, query: str, documents: Sequence[str], *, truncate: bool = True) -> list[Tokens]:
+    def given(self, inputs: Sequence[Sequence[int]], *, truncate: Truncate = "model") -> list[Tokens]:
+        """One Tokens per list of the model's own token ids, which go into the model as they are, but for what
+        is cut off.
+
+        Raises InvalidRequestError for an id that the vocabulary does not have, InputTooLongError.
+        """
+        most, known = self._recipe.max_tokens, self._whole.get_vocab_size(with_added_tokens=True)
+        tokens: list[Tokens] = []
+        for at, ids in enumerate(inputs):
+            strange = next((each for each in ids if not 0 <= each < known), None)
+            if strange is not None:
+                raise InvalidRequestError(
+                    f"input.{at} has the token id {strange}; the model's are 0 to {known - 1}",
+                    param=f"input.{at}",
+                )
+            if len(ids) > most and truncate == "never":
+                raise self._too_long(f"input.{at}", f"{len(ids)}")
+            kept = ids[-most:] if self._side(truncate) == "left" else ids[:most]
+            tokens.append(Tokens(np.asarray(kept, dtype=np.int32)))
+        return tokens
+
+    def pairs(self, query: str, documents: Sequence[str], *, truncate: Truncate = "model") -> list[Tokens]:
         """One Tokens per (query, document); the document is cut to the model's limit, the query never.
 
         Raises QueryTooLongError when the query leaves no room for a single token of a document,
         InputTooLongError where nothing is to be cut.
         """
         if len(query) > self._query_room:
-            (beginning,) = self._beginnings([query])
+            (beginning,) = self._settling([query], "right")
             self._check_query(query, self._size(beginning, special=False))
+        side = self._side(truncate)
         tokens: list[Tokens] = []
         for some in _portions(documents, len(query)):
-            read = self._beginnings(some)
-            for encoding, text in zip(self._encoded(query, read), some, strict=True):
+            read = self._settling(some, side)
+            for encoding, text in zip(self._encoded(query, read, side), some, strict=True):
                 # Only a pair that fills the window can hold a query that does.
                 if len(encoding) >= self._recipe.max_tokens:
                     self._check_query(query, encoding.sequence_ids.count(0))
-                if encoding.overflowing and not truncate:
+                if encoding.overflowing and truncate == "never":
                     raise self._too_long(f"documents.{len(tokens)}", self._length(text, query))
                 tokens.append(_tokens(encoding, typed=True))
         return tokens
@@ -93,22 +138,23 @@ class Tokenization:
         A tokenizer's template settles them, whatever the text; reading them for each costs a quarter of the
         tokenising.
         """
-        return any(self._cutting.encode(_ANY_WORDS).type_ids)
+        return any(self._whole.encode(_ANY_WORDS).type_ids)
 
-    def _encoded(self, query: str, documents: Sequence[str]) -> list[Encoding]:
+    def _encoded(self, query: str, documents: Sequence[str], side: Side) -> list[Encoding]:
         try:
-            return self._cutting.encode_batch_fast([(query, document) for document in documents])
+            return self._cutter(side).encode_batch_fast([(query, document) for document in documents])
         except Exception:  # the library raises bare Exception, also where a query leaves nothing to cut
             self._check_query(query, self._size(query, special=False))
             raise
 
-    def _beginnings(self, texts: Sequence[str]) -> list[str]:
-        """Of each text as much as settles which of its tokens are kept."""
+    def _settling(self, texts: Sequence[str], side: Side) -> list[str]:
+        """Of each text as much as settles which of its tokens are kept, where it is cut on a side."""
         read = list(texts)
         size = _CHARACTERS_PER_TOKEN * self._recipe.max_tokens
         unsettled = [index for index, text in enumerate(texts) if len(text) > size]
         while unsettled:
-            parts = [texts[index][:size] for index in unsettled]
+            part_of = slice(size) if side == "right" else slice(-size, None)
+            parts = [texts[index][part_of] for index in unsettled]
             enough = self._recipe.max_tokens + _MARGIN
             longer = []
             for index, part, found in zip(
@@ -132,7 +178,7 @@ class Tokenization:
 
     @property
     def _query_room(self) -> int:
-        return self._recipe.max_tokens - self._cutting.num_special_tokens_to_add(is_pair=True)
+        return self._recipe.max_tokens - self._whole.num_special_tokens_to_add(is_pair=True)
 
     def _check_query(self, query: str, size: int) -> None:
         room = self._query_room
@@ -145,7 +191,7 @@ class Tokenization:
 
     def _length(self, text: str, query: str | None = None, *, special: bool = True) -> str:
         """The tokens of a text, or of a pair, for a message; of an enormous text the least that it has."""
-        part = text if len(text) <= _CHARACTERS_AT_A_TIME else self._beginnings([text])[0]
+        part = text if len(text) <= _CHARACTERS_AT_A_TIME else self._settling([text], "right")[0]
         size = self._size(part, query, special=special)
         return f"{size}" if len(part) == len(text) else f"at least {size}"
 

@@ -10,10 +10,13 @@ Header, 20 bytes:
 Payloads, by kind:
     1 SUBMIT (to the engine)    u32 n, u32 flags, i32[n] lengths, i32[sum] token ids, and where flags has
                                 bit 0: u8[sum] token type ids (else they are all zero);
-                                bit 1: it is bulk (else interactive)
+                                bit 1: it is bulk (else interactive);
+                                bit 2 and on: which of the extras (engine.backend.EXTRAS) are wanted
     2 CANCEL (to the engine)    empty: nobody waits for this request any more; it is not answered
     3 ROWS   (from the engine)  u32 n, u32 width, f32 seconds in the queue, f32 seconds computing,
-                                f32[n * width]: the rows in the order of the submitted texts
+                                f32[n * width]: the rows in the order of the submitted texts; then for each
+                                extra in the order of EXTRAS: u32 which, u32 width, u32[n] counts,
+                                f32[sum of counts * width]
     4 ERROR  (from the engine)  JSON {"code", "message", "retry_after"}: the whole request failed
     5 STATUS (from the engine)  JSON of service.state.EngineState, first on every connection and after each
                                 change
@@ -27,15 +30,15 @@ same version, so there is no negotiation.
 
 import itertools
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
 import numpy as np
 import orjson
 
-from embedding_runtime.engine.backend import Float32, Tokens
+from embedding_runtime.engine.backend import EXTRAS, Extra, Float32, Tokens
 from embedding_runtime.errors import RequestTooLargeError, RuntimeFault, WireError, fault
 from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.service.policy.backlog import Priority
@@ -46,7 +49,7 @@ MAX_PAYLOAD = 64 << 20
 _HEADER = struct.Struct("<IB3xIQ")
 _PAIR = struct.Struct("<II")
 _ROWS_HEAD = struct.Struct("<IIff")
-_HAS_TYPE_IDS, _BULK = 1, 2
+_HAS_TYPE_IDS, _BULK, _FIRST_EXTRA = 1, 2, 4
 
 
 class Kind(IntEnum):
@@ -76,11 +79,13 @@ class Rows:
     """The answer to a SUBMIT: float32 [n, width], and how long it took in the engine.
 
     `queue`: seconds until the first of its texts was in a batch; `compute`: from then to the last one's end.
+    `extras`: what was asked for besides, float32 [k, width] for each text.
     """
 
     values: Float32
     queue: float
     compute: float
+    extras: Mapping[Extra, Sequence[Float32]] = field(default_factory=dict)
 
 
 class Frames:
@@ -110,7 +115,9 @@ class Frames:
             del self._held[:at]
 
 
-def submit(slot: int, request: int, texts: Sequence[Tokens], priority: Priority) -> bytes:
+def submit(
+    slot: int, request: int, texts: Sequence[Tokens], priority: Priority, extras: Iterable[Extra] = ()
+) -> bytes:
     """A SUBMIT frame.
 
     Raises RequestTooLargeError when the texts do not fit one.
@@ -121,8 +128,11 @@ def submit(slot: int, request: int, texts: Sequence[Tokens], priority: Priority)
         raise RequestTooLargeError(
             f"the request has {total} tokens, too many for one request; send fewer inputs"
         )
+    flags = _HAS_TYPE_IDS * typed | _BULK * (priority == "bulk")
+    for name in extras:
+        flags |= _FIRST_EXTRA << EXTRAS.index(name)
     parts = [
-        _PAIR.pack(len(texts), _HAS_TYPE_IDS * typed | _BULK * (priority == "bulk")),
+        _PAIR.pack(len(texts), flags),
         struct.pack(f"<{len(texts)}i", *map(len, texts)),
         *(text.ids.astype("<i4", copy=False).tobytes() for text in texts),
     ]
@@ -134,8 +144,8 @@ def submit(slot: int, request: int, texts: Sequence[Tokens], priority: Priority)
     return _frame(Kind.SUBMIT, slot, request, b"".join(parts))
 
 
-def parse_submit(payload: bytes) -> tuple[list[Tokens], Priority]:
-    """The texts of a SUBMIT, and their class.
+def parse_submit(payload: bytes) -> tuple[list[Tokens], Priority, frozenset[Extra]]:
+    """The texts of a SUBMIT, their class, and what is wanted beside their rows.
 
     Raises WireError.
     """
@@ -158,7 +168,8 @@ def parse_submit(payload: bytes) -> tuple[list[Tokens], Priority]:
         Tokens(ids[end - size : end], None if types is None else types[end - size : end])
         for end, size in zip(itertools.accumulate(lengths), lengths, strict=True)
     ]
-    return texts, "bulk" if flags & _BULK else "interactive"
+    extras = frozenset(name for at, name in enumerate(EXTRAS) if flags & _FIRST_EXTRA << at)
+    return texts, "bulk" if flags & _BULK else "interactive", extras
 
 
 def cancel(request: int) -> bytes:
@@ -168,13 +179,18 @@ def cancel(request: int) -> bytes:
 
 def rows(request: int, answer: Rows) -> bytes:
     """A ROWS frame; too many rows for one frame become an ERROR frame."""
-    if _ROWS_HEAD.size + answer.values.nbytes > MAX_PAYLOAD:
+    size = answer.values.nbytes + sum(part.nbytes for found in answer.extras.values() for part in found)
+    if size + _ROWS_HEAD.size + len(answer.extras) * (_PAIR.size + 4 * len(answer.values)) > MAX_PAYLOAD:
         return error(
             request, RequestTooLargeError("the answer is too large for one request; send fewer inputs")
         )
-    body = answer.values.astype("<f4", copy=False).tobytes()
     head = _ROWS_HEAD.pack(*answer.values.shape, answer.queue, answer.compute)
-    return _frame(Kind.ROWS, 0, request, head + body)
+    body = [head, answer.values.astype("<f4", copy=False).tobytes()]
+    for at, name in enumerate(EXTRAS):
+        if found := answer.extras.get(name):
+            body += [_PAIR.pack(at, found[0].shape[1]), struct.pack(f"<{len(found)}I", *map(len, found))]
+            body += [part.astype("<f4", copy=False).tobytes() for part in found]
+    return _frame(Kind.ROWS, 0, request, b"".join(body))
 
 
 def parse_rows(payload: bytes) -> Rows:
@@ -184,10 +200,26 @@ def parse_rows(payload: bytes) -> Rows:
     """
     try:
         count, width, queue, compute = _ROWS_HEAD.unpack_from(payload)
-        values = np.frombuffer(payload, dtype="<f4", offset=_ROWS_HEAD.size)
-        return Rows(values.reshape(count, width), queue, compute)
-    except (struct.error, ValueError) as error_:
+        at = _ROWS_HEAD.size
+        values = np.frombuffer(payload, dtype="<f4", count=count * width, offset=at)
+        extras = dict(_extras(payload, at + values.nbytes, count))
+        return Rows(values.reshape(count, width), queue, compute, extras)
+    except (struct.error, ValueError, IndexError, OverflowError) as error_:
         raise WireError(f"a ROWS that does not parse: {error_}") from None
+
+
+def _extras(payload: bytes, at: int, texts: int) -> Iterator[tuple[Extra, list[Float32]]]:
+    while at < len(payload):
+        which, width = _PAIR.unpack_from(payload, at)
+        at += _PAIR.size
+        counts = struct.unpack_from(f"<{texts}I", payload, at)
+        at += 4 * texts
+        found: list[Float32] = []
+        for count in counts:
+            part = np.frombuffer(payload, dtype="<f4", count=count * width, offset=at)
+            found.append(part.reshape(count, width))
+            at += part.nbytes
+        yield EXTRAS[which], found
 
 
 def error(request: int, failure: RuntimeFault) -> bytes:

@@ -1,7 +1,7 @@
 """The HTTP side over a fake engine, asked in this process."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from embedding_runtime.api.life import Life
 from embedding_runtime.model.recipe import Recipe
 from embedding_runtime.service.answers import Embeddings, Health, Listed, Ranked, Ranking, Stage
 from embedding_runtime.service.inference import Inference
+from embedding_runtime.service.queries import EmbedQuery, RerankQuery
 from embedding_runtime.service.state import ModelCard
 from embedding_runtime.settings import ServeSettings, Task
 
@@ -49,26 +50,25 @@ class FakeInference:
         self.failure, self._health = failure, health
         self.cancelled = False
         self.started = asyncio.Event()
-        self.options: dict[str, Any] = {}
+        self.asked: EmbedQuery | RerankQuery | None = None
 
     async def run(self) -> None:
         await asyncio.Event().wait()
 
-    async def embed(self, texts: Sequence[str], model: str | None, **options: Any) -> Embeddings:
-        await self._work(texts[0], options)
-        rows = (np.arange(4 * len(texts)).reshape(-1, 4) / 8).astype(np.float32)
-        return Embeddings(EMBEDDER, rows, 3 * len(texts), STAGES)
+    async def embed(self, query: EmbedQuery) -> Embeddings:
+        await self._work(query.texts[0] if query.texts else "", query)
+        count = len(query.texts or query.token_ids)
+        rows = (np.arange(4 * count).reshape(-1, 4) / 8).astype(np.float32)
+        return Embeddings(EMBEDDER, rows, 3 * count, STAGES)
 
-    async def rerank(
-        self, query: str, documents: Sequence[str], model: str | None, **options: Any
-    ) -> Ranking:
-        await self._work(query, options)
-        order = sorted(range(len(documents)), reverse=True)
+    async def rerank(self, query: RerankQuery) -> Ranking:
+        await self._work(query.query, query)
+        order = sorted(range(len(query.documents)), reverse=True)
         ranked = [Ranked(index, 1 / (2 + n), -float(n)) for n, index in enumerate(order)]
         return Ranking(RERANKER, ranked, 9, STAGES)
 
-    async def _work(self, text: str, options: dict[str, Any]) -> None:
-        self.options = options
+    async def _work(self, text: str, asked: EmbedQuery | RerankQuery) -> None:
+        self.asked = asked
         self.started.set()
         if self.failure:
             raise self.failure

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embedding_runtime.engine.backend import Float32, Tokens
+from embedding_runtime.engine.backend import Extra, Float32, Outcome, Tokens
 from embedding_runtime.engine.calibration import Calibration
 from embedding_runtime.engine.grid import Grid
 from embedding_runtime.model.recipe import Recipe
@@ -58,8 +58,18 @@ class FakeBackend:
             raise self.failure
         return np.array([[text.ids.sum()] for text in texts], dtype=np.float32)
 
+    def run_with(self, texts: Sequence[Tokens], extras: Sequence[Extra]) -> Outcome:
+        return Outcome(self.run(texts), {name: _extra(name, texts) for name in extras})
+
     def close(self) -> None:
         self.closed.set()
+
+
+def _extra(name: Extra, texts: Sequence[Tokens]) -> list[Float32]:
+    """The number of tokens, or the ids themselves."""
+    if name == "norm":
+        return [np.array([[len(text)]], dtype=np.float32) for text in texts]
+    return [text.ids[:, None].astype(np.float32) for text in texts]
 
 
 def card(model: Wanted, folder: Path = Path("/nowhere")) -> ModelCard:

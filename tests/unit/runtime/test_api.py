@@ -7,6 +7,7 @@ import pytest
 
 from embedding_runtime import errors
 from embedding_runtime.service.answers import Health
+from embedding_runtime.service.queries import EmbedQuery, RerankQuery
 from tests.unit.runtime.asking import FakeInference, app, ask, exchange
 
 JSON = {"Content-Type": "application/json"}
@@ -31,14 +32,9 @@ def test_what_an_embedding_request_asks_for_reaches_the_inference() -> None:
     inference = FakeInference()
     asked = {"truncate": False, "prompt_name": "p", "input_type": "query"}
     assert ask("POST", "/embed", inference, json={"input": "a", **asked}).status_code == 200
-    assert inference.options == {**asked, "priority": None}
+    assert inference.asked == EmbedQuery(["a"], truncate="never", prompt_name="p", input_type="query")
     ask("POST", "/embed", inference, json={"input": "a"})
-    assert inference.options == {
-        "truncate": True,
-        "prompt_name": None,
-        "input_type": None,
-        "priority": None,
-    }
+    assert inference.asked == EmbedQuery(["a"])
 
 
 def test_the_id_of_the_model_answers_where_an_alias_was_asked() -> None:
@@ -68,7 +64,7 @@ def test_raw_scores_are_the_logits() -> None:
     body = {"query": "q", "documents": ["a", "b"], "raw_scores": True, "truncate": False}
     answer = ask("POST", "/rerank", inference, json=body)
     assert [result["score"] for result in answer.json()["results"]] == [0.0, -1.0]
-    assert inference.options == {"truncate": False, "priority": None}
+    assert inference.asked == RerankQuery("q", ["a", "b"], truncate="never")
 
 
 @pytest.mark.parametrize(
@@ -262,7 +258,8 @@ def test_the_class_that_a_client_names_reaches_the_inference(
     inference = FakeInference()
     answer = ask("POST", path, inference, json=body, headers={"X-Priority": asked})
     assert answer.status_code == 200
-    assert inference.options["priority"] == asked
+    assert inference.asked is not None
+    assert inference.asked.priority == asked
 
 
 @pytest.mark.parametrize("asked", ["", "urgent", "Bulk", "interactive, bulk", "é"])

@@ -20,6 +20,7 @@ from embedding_runtime.errors import (
 from embedding_runtime.pulse import Pulse
 from embedding_runtime.service.engine_process import EngineServer, engine_server
 from embedding_runtime.service.inference import Inference, ranked
+from embedding_runtime.service.queries import EmbedQuery, RerankQuery
 from embedding_runtime.settings import ServeSettings
 from tests.unit.runtime import made
 from tests.unit.runtime.fakes import COMMIT
@@ -73,7 +74,7 @@ def _run(check: Check, home: Path, **settings: object) -> None:
 
 def test_an_answer_says_how_long_each_stage_took(home: Path) -> None:
     async def check(inference: Inference, _: EngineServer) -> None:
-        answer = await inference.embed(["red cat", "bird"], None)
+        answer = await inference.embed(EmbedQuery(["red cat", "bird"]))
         np.testing.assert_allclose(
             answer.rows, [made.embedding("red cat"), made.embedding("bird")], atol=1e-6
         )
@@ -82,8 +83,8 @@ def test_an_answer_says_how_long_each_stage_took(home: Path) -> None:
         starts = [stage.started for stage in answer.stages]
         assert starts == sorted(starts)
         assert all(0 <= stage.seconds < 10 for stage in answer.stages)
-        first = await inference.embed(["bird"], SECOND)
-        again = await inference.embed(["bird"], SECOND)
+        first = await inference.embed(EmbedQuery(["bird"], SECOND))
+        again = await inference.embed(EmbedQuery(["bird"], SECOND))
         assert [stage.name for stage in first.stages] == ["load", "tokenize", "queue", "compute"]
         assert [stage.name for stage in again.stages] == ["tokenize", "queue", "compute"]
 
@@ -93,28 +94,28 @@ def test_an_answer_says_how_long_each_stage_took(home: Path) -> None:
 def test_documents_come_best_first_with_their_logits(home: Path) -> None:
     async def check(inference: Inference, _: EngineServer) -> None:
         documents = ["red", "dog runs", "quickly slowly"]
-        answer = await inference.rerank("cat", documents, RERANKER)
+        answer = await inference.rerank(RerankQuery("cat", documents, RERANKER))
         logits = {each.index: each.logit for each in answer.ranked}
         np.testing.assert_allclose(
             [logits[n] for n in range(3)], [made.logit(text) for text in documents], rtol=1e-5
         )
         assert [each.index for each in answer.ranked] == sorted(range(3), key=lambda n: -logits[n])
         with pytest.raises(InputTooLongError, match=r"documents\.1"):
-            await inference.rerank("cat", ["red", "red " * 20], RERANKER, truncate=False)
+            await inference.rerank(RerankQuery("cat", ["red", "red " * 20], RERANKER, "never"))
 
     _run(check, home)
 
 
 def test_a_request_that_is_late_for_an_unloaded_model_has_it_loaded_again(home: Path) -> None:
     async def check(inference: Inference, server: EngineServer) -> None:
-        before = await inference.embed(["bird"], SECOND)
+        before = await inference.embed(EmbedQuery(["bird"], SECOND))
         for _ in range(5):
             while any(used.busy for used in server.compute.usage().values()):  # noqa: ASYNC110  a thread's
                 await asyncio.sleep(0.001)
             # The engine lets go of it; this side has not heard of that yet.
             server.residents.tick()
             assert [card.id for card in server.residents.cards] == [FIRST]
-            answer = await inference.embed(["bird"], SECOND)
+            answer = await inference.embed(EmbedQuery(["bird"], SECOND))
             np.testing.assert_array_equal(answer.rows, before.rows)
 
     _run(check, home, model_idle_secs=0.0)
@@ -123,11 +124,11 @@ def test_a_request_that_is_late_for_an_unloaded_model_has_it_loaded_again(home: 
 def test_who_cannot_wait_is_told_to_come_back(home: Path) -> None:
     async def check(inference: Inference, _: EngineServer) -> None:
         with pytest.raises(NotReadyError, match="org/second is still loading") as caught:
-            await inference.embed(["bird"], SECOND)
+            await inference.embed(EmbedQuery(["bird"], SECOND))
         assert caught.value.retry_after
         while True:
             try:
-                await inference.embed(["bird"], SECOND)
+                await inference.embed(EmbedQuery(["bird"], SECOND))
                 break
             except NotReadyError:
                 await asyncio.sleep(0.01)
@@ -141,11 +142,11 @@ def test_what_is_absent_is_unknown_and_a_configured_model_that_is_broken_failed(
     async def check(inference: Inference, _: EngineServer) -> None:
         assert (inference.health().status, inference.health().reason) == ("load_failed", "CorruptModel")
         with pytest.raises(LoadFailedError, match="org/first could not be loaded"):
-            await inference.embed(["bird"], None)
+            await inference.embed(EmbedQuery(["bird"]))
         with pytest.raises(UnknownModelError, match=r"v9 is not in the cache.*the nearest is 'org/second'"):
-            await inference.embed(["bird"], f"{SECOND}@v9")
+            await inference.embed(EmbedQuery(["bird"], f"{SECOND}@v9"))
         assert inference.label(SECOND, "embed") == "unknown"
-        await inference.embed(["bird"], SECOND)
+        await inference.embed(EmbedQuery(["bird"], SECOND))
         assert inference.label(f"{SECOND}@main", "embed") == SECOND
         listed = {each.name: each.state for each in await inference.models()}
         assert listed == {FIRST: "load_failed", SECOND: "ready", RERANKER: "available"}
@@ -156,7 +157,7 @@ def test_what_is_absent_is_unknown_and_a_configured_model_that_is_broken_failed(
 def test_too_many_inputs_are_refused_before_anything_is_loaded(home: Path) -> None:
     async def check(inference: Inference, server: EngineServer) -> None:
         with pytest.raises(TooManyInputsError, match="documents has 3 entries; one request may hold 2"):
-            await inference.rerank("q", ["a"] * 3, RERANKER)
+            await inference.rerank(RerankQuery("q", ["a"] * 3, RERANKER))
         assert [model.name for model in server.residents.state.models] == [FIRST]
 
     _run(check, home, max_inputs_per_request=2)
@@ -167,7 +168,7 @@ def test_without_an_engine_a_request_fails_at_once(home: Path) -> None:
         inference = Inference(ServeSettings.model_construct(hf_home=home), str(home / "socket"))
         assert inference.health().reason == "EngineUnavailable"
         with pytest.raises(EngineUnavailableError):
-            await inference.embed(["bird"], None)
+            await inference.embed(EmbedQuery(["bird"]))
         assert [each.state for each in await inference.models()][:1] == ["available"]
 
     asyncio.run(check())

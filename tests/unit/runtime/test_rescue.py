@@ -1,6 +1,7 @@
 """Batches that find no memory: what is tried, in which order, and that everything is answered."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -56,7 +57,9 @@ def _rows(backend: Small, count: int, *, others: int = 0) -> tuple[Float32, list
         return bool(others)
 
     texts = tokens(*[[n, 1] for n in range(count)])
-    return rescued(lambda: backend.run(texts), backend, texts, make_room, backend.narrowed.append), asked
+    run = partial(backend.run_with, extras=())
+    found = rescued(partial(run, texts), run, backend, texts, make_room, backend.narrowed.append)
+    return found.rows, asked
 
 
 def test_rungs_come_in_their_order_and_end() -> None:
@@ -108,8 +111,9 @@ def test_a_single_text_without_room_is_refused_for_now_and_the_next_batch_runs()
 
 def test_other_failures_are_not_tried_again() -> None:
     backend = FakeBackend(ZeroDivisionError())
+    run = partial(backend.run_with, extras=())
     with pytest.raises(ZeroDivisionError):
-        rescued(lambda: backend.run(tokens([1])), backend, tokens([1]), lambda: True, print)
+        rescued(partial(run, tokens([1])), run, backend, tokens([1]), lambda: True, print)
     assert len(backend.batches) == 1
 
 
@@ -122,5 +126,7 @@ def test_on_a_cpu_a_batch_is_split_too() -> None:
 
     backend, texts = Narrow(), tokens([1], [2], [3])
     assert not isinstance(backend, OnDevice)
-    rows = rescued(lambda: backend.run(texts), backend, texts, lambda: False, print)
-    np.testing.assert_array_equal(rows[:, 0], [1, 2, 3])
+    run = partial(backend.run_with, extras=["tokens"])
+    found = rescued(partial(run, texts), run, backend, texts, lambda: False, print)
+    np.testing.assert_array_equal(found.rows[:, 0], [1, 2, 3])
+    assert [part.tolist() for part in found.extras["tokens"]] == [[[1]], [[2]], [[3]]]

@@ -53,7 +53,7 @@ def test_every_text_gets_the_row_that_it_has_alone(
     for number, texts in enumerate(requests):
         # As between the processes: over the wire and back.
         frame = wire.submit(0, number, tokenization.embed(texts), "bulk")
-        submitted, priority = wire.parse_submit(frame[HEADER_BYTES:])
+        submitted, priority, _ = wire.parse_submit(frame[HEADER_BYTES:])
         compute.submit(0, submitted, priority, partial(_put, answers, number))
     compute.start()
     got = dict(answers.get(timeout=10) for _ in requests)

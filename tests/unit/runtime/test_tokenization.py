@@ -83,17 +83,17 @@ def test_a_query_that_fills_the_window_is_refused_also_with_an_empty_document(tm
 
 def test_what_must_not_be_cut_is_refused_with_its_place_and_both_lengths(tmp_path: Path) -> None:
     texts = ["red cat", "dog " * 14, "dog " * 50]
-    assert len(_embedder(tmp_path).embed(texts[:2], truncate=False)) == 2
+    assert len(_embedder(tmp_path).embed(texts[:2], truncate="never")) == 2
     with pytest.raises(InputTooLongError, match=r"input\.2 has 52 tokens; the model takes 16") as caught:
-        _embedder(tmp_path).embed(texts, truncate=False)
+        _embedder(tmp_path).embed(texts, truncate="never")
     assert caught.value.param == "input.2"
 
 
 def test_a_pair_that_must_not_be_cut_is_refused_with_its_place_and_both_lengths(tmp_path: Path) -> None:
     documents = ["dog", "dog " * 11, "dog " * 12]
-    assert len(_reranker(tmp_path).pairs("red cat", documents[:2], truncate=False)) == 2
+    assert len(_reranker(tmp_path).pairs("red cat", documents[:2], truncate="never")) == 2
     with pytest.raises(InputTooLongError, match=r"documents\.2 has 17 tokens.*takes 16") as caught:
-        _reranker(tmp_path).pairs("red cat", documents, truncate=False)
+        _reranker(tmp_path).pairs("red cat", documents, truncate="never")
     assert caught.value.param == "documents.2"
 
 
@@ -135,9 +135,9 @@ def test_many_long_texts_keep_their_order(tmp_path: Path) -> None:
 
 def test_the_length_of_an_enormous_text_is_told_as_the_least_that_it_has(tmp_path: Path) -> None:
     with pytest.raises(InputTooLongError, match=r"input\.0 has 60002 tokens; the model takes 16"):
-        _embedder(tmp_path).embed(["cat " * 60_000], truncate=False)
+        _embedder(tmp_path).embed(["cat " * 60_000], truncate="never")
     with pytest.raises(InputTooLongError, match=r"input\.0 has at least \d+ tokens; the model takes 16"):
-        _embedder(tmp_path).embed(["cat " * 100_000], truncate=False)
+        _embedder(tmp_path).embed(["cat " * 100_000], truncate="never")
     with pytest.raises(QueryTooLongError, match="the query has at least"):
         _reranker(tmp_path).pairs("cat " * 100_000, ["dog"])
 

@@ -52,7 +52,7 @@ def test_texts_survive_the_wire(texts: list[tuple[list[int], bool]], priority: P
     frame = _read(wire.submit(3, 2**40, sent, priority))
     assert frame is not None
     assert (frame.kind, frame.slot, frame.request) == (wire.Kind.SUBMIT, 3, 2**40)
-    parsed, told = wire.parse_submit(frame.payload)
+    parsed, told, _ = wire.parse_submit(frame.payload)
     assert told == priority
     for before, after in zip(sent, parsed, strict=True):
         np.testing.assert_array_equal(before.ids, after.ids)
@@ -117,7 +117,7 @@ def test_a_frame_against_the_rules_is_refused(header: bytes) -> None:
 @given(st.binary(max_size=64))
 def test_a_broken_submit_is_refused_and_never_more_than_that(payload: bytes) -> None:
     try:
-        texts, _ = wire.parse_submit(payload)
+        texts, _, _ = wire.parse_submit(payload)
     except WireError:
         return
     assert all(len(text) > 0 for text in texts)
