@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from embedding_runtime.engine.backend import Batch, Extra, Float32, Outcome, finite
-from embedding_runtime.engine.pooling import normalize, pool
+from embedding_runtime.engine.ending import Ending
+from embedding_runtime.engine.pooling import normalize
 from embedding_runtime.errors import InternalError, UnsupportedFieldError
-from embedding_runtime.model.recipe import Recipe
 
 _TOLD: dict[Extra, str] = {"norm": "vectors that are not normalised", "tokens": "a vector for each token"}
 
@@ -44,14 +44,16 @@ def by_text(found: Mapping[Extra, Float32], batch: Batch) -> dict[Extra, list[Fl
 
 
 def from_own_graph(
-    output: Float32, batch: Batch, recipe: Recipe, extras: Sequence[Extra], *, gives_tokens: bool
+    output: Float32, batch: Batch, ending: Ending | None, extras: Sequence[Extra], *, normalizes: bool
 ) -> Outcome:
-    """The same of a repository's own graph, whose output, [b, s, h] or [b, width], is no vector yet."""
-    if "tokens" in extras and not gives_tokens:
+    """The same of a repository's own graph, whose output is no vector yet: [b, s, h], of which the ending
+    makes one, or [b, width], which needs none.
+    """
+    if "tokens" in extras and ending is None:
         raise no_such("tokens")
-    rows = pool(output, batch.attention_mask, recipe.pooling) if gives_tokens else output
+    rows = output if ending is None else ending.rows(output, batch.attention_mask)
     there: dict[Extra, Float32] = {"norm": np.linalg.norm(rows, axis=1), "tokens": output}
-    if recipe.normalize:
+    if normalizes:
         rows = normalize(rows)
     return Outcome(checked(rows), by_text({name: there[name] for name in extras}, batch))
 

@@ -13,9 +13,10 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime as ort
 
 from embedding_runtime.engine.backend import Batch, Execution, Extra, Float32, Outcome, Tokens, padded
+from embedding_runtime.engine.ending import Ending
 from embedding_runtime.engine.extras import by_text, checked, from_own_graph, joined, no_such
 from embedding_runtime.engine.memory import give_back
-from embedding_runtime.engine.pooling import normalize, pool
+from embedding_runtime.engine.pooling import normalize
 from embedding_runtime.engine.providers import CPU, CUDA, out_of_memory
 from embedding_runtime.errors import (
     CorruptModelError,
@@ -62,6 +63,7 @@ class OnnxBackend:
     def __init__(self, prepared: Prepared, recipe: Recipe, execution: Execution) -> None:
         self._prepared, self._recipe, self._execution = prepared, recipe, execution
         self._session: ort.InferenceSession | None = None
+        self._ending = Ending(recipe, prepared.repository)
         self._provider = CPU
         self._fallback: str | None = None
         self._inputs: dict[str, type[np.generic]] = {}
@@ -137,7 +139,7 @@ class OnnxBackend:
             return np.concatenate([self.run([text]) for text in texts])
         batch = padded(texts, self._recipe)
         (output,) = self._outputs([self._output], batch)
-        rows = pool(output, batch.attention_mask, self._recipe.pooling) if self._gives_tokens else output
+        rows = self._ending.rows(output, batch.attention_mask) if self._gives_tokens else output
         if self._prepared.plain and self._recipe.normalize:
             rows = normalize(rows)
         return checked(rows)
@@ -149,7 +151,8 @@ class OnnxBackend:
         batch = padded(texts, self._recipe)
         if self._prepared.plain:
             (output,) = self._outputs([self._output], batch)
-            return from_own_graph(output, batch, self._recipe, extras, gives_tokens=self._gives_tokens)
+            ending = self._ending if self._gives_tokens else None
+            return from_own_graph(output, batch, ending, extras, normalizes=self._recipe.normalize)
         names = {"norm": NORM, "tokens": TOKENS}
         if missing := [name for name in extras if names[name] not in self._has]:
             raise no_such(missing[0])

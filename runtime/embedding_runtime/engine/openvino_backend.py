@@ -22,10 +22,11 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino
 
 from embedding_runtime.engine.backend import Batch, Execution, Extra, Float32, Outcome, Tokens, padded
+from embedding_runtime.engine.ending import Ending
 from embedding_runtime.engine.extras import checked, from_own_graph
 from embedding_runtime.engine.grid import Grid
 from embedding_runtime.engine.memory import give_back
-from embedding_runtime.engine.pooling import normalize, pool
+from embedding_runtime.engine.pooling import normalize
 from embedding_runtime.engine.providers import CPU, out_of_memory
 from embedding_runtime.errors import InternalError, OutOfMemoryError, RuntimeFault, UnsupportedModelError
 from embedding_runtime.model.outputs import INPUTS, choose_output, unknown_input
@@ -52,6 +53,7 @@ class OpenVinoBackend:
         self._prepared, self._recipe, self._execution = prepared, recipe, execution
         self._precision = precision
         self._grid = Grid(recipe.max_tokens)
+        self._ending = Ending(recipe, prepared.repository)
         self._request: openvino.InferRequest | None = None
         self._second: openvino.InferRequest | None = None
         self._inputs: dict[str, np.dtype[Any]] = {}
@@ -143,7 +145,7 @@ class OpenVinoBackend:
         batch = padded(texts, self._recipe, self._grid)
         rows = self._infer(self._request, batch)[0]
         if self._gives_tokens:
-            rows = pool(rows, batch.attention_mask, self._recipe.pooling)
+            rows = self._ending.rows(rows, batch.attention_mask)
         if self._normalizes:
             rows = normalize(rows)
         # The output is the request's own memory, which the next inference overwrites.
@@ -158,9 +160,9 @@ class OpenVinoBackend:
             # Compiled when it is first wanted: it takes the memory of the weights once more.
             self._second = self._second or self._compiled(self._unmade)
             found = self._infer(self._second, batch)
-        gives_tokens = found[0].ndim == 3
+        ending = self._ending if found[0].ndim == 3 else None
         output = found[0].copy() if len(found) == 1 else found[0] * found[1][:, None]
-        return from_own_graph(output, batch, self._recipe, extras, gives_tokens=gives_tokens)
+        return from_own_graph(output, batch, ending, extras, normalizes=self._recipe.normalize)
 
     def _infer(self, request: openvino.InferRequest | None, batch: Batch) -> list[Float32]:
         """The request's outputs, in its own memory. Raises as `run`."""

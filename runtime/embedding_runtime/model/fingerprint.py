@@ -17,8 +17,8 @@ _FORMAT = 1
 def fingerprint(weights: Sequence[str], tokenizer: str, recipe: Recipe) -> str:
     """64 hex digits: SHA-256 over the weights' and the tokenizer's contents and the recipe.
 
-    `weights`: SHA-256 of the graph, then of its external data in a fixed order; `tokenizer`: of
-    tokenizer.json.
+    `weights`: SHA-256 of the graph, then of its external data in a fixed order, then of the recipe's layers;
+    `tokenizer`: of tokenizer.json.
     """
     settings = recipe.to_json()
     del settings["tokenizer"], settings["assumed"], settings["matryoshka"]
@@ -26,6 +26,9 @@ def fingerprint(weights: Sequence[str], tokenizer: str, recipe: Recipe) -> str:
     settings["prompts"] = {name: text for name, text in recipe.prompts if text}
     if not settings["prompts"]:
         del settings["prompts"]
+    layers = settings.pop("layers")
+    if layers:  # which none had before they were read; where a layer's weights lie changes nothing
+        settings["layers"] = [{key: layer[key] for key in layer if key != "file"} for layer in layers]
     if settings["truncation_side"] == "right":  # which all were before this was read
         del settings["truncation_side"]
     content = {"format": _FORMAT, "weights": list(weights), "tokenizer": tokenizer, "recipe": settings}

@@ -23,7 +23,7 @@ class Head:
     """
 
     def __init__(self, opset: int, name: str = "head") -> None:
-        self._opset, self._name = opset, name
+        self.opset, self._name = opset, name
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
@@ -45,7 +45,7 @@ class Head:
 
     def reduced(self, kind: str, value: str) -> str:
         """The value without the extent of its second dimension, which is kept as 1."""
-        if self._opset >= _AXES_ARE_AN_INPUT[kind]:
+        if self.opset >= _AXES_ARE_AN_INPUT[kind]:
             return self.op(kind, value, self.constant(np.array([1], dtype=np.int64)), keepdims=1)
         return self.op(kind, value, axes=[1], keepdims=1)
 
@@ -61,7 +61,7 @@ class Head:
         """The L2 norm of each row: [b, 1]."""
         return self.reduced("ReduceL2", rows)
 
-    def unit(self, rows: str, length: str, out: str) -> str:
+    def unit(self, rows: str, length: str, out: str = "") -> str:
         """Each row divided by its length."""
         return self.op("Div", rows, self.op("Max", length, self.constant(_LEAST_NORM)), out=out)
 

@@ -34,7 +34,7 @@ def split_norms(model: onnx.ModelProto, opset: int) -> None:
     for node in graph.node:
         if node.op_type == _FUSED and node.domain == _CONTRIB and node.input[_GAMMA] in whole:
             before = len(head.nodes)
-            _split(head, node, opset)
+            _split(head, node)
             nodes += head.nodes[before:]
         else:
             nodes.append(node)
@@ -43,7 +43,7 @@ def split_norms(model: onnx.ModelProto, opset: int) -> None:
     graph.initializer.extend(head.constants)
 
 
-def _split(head: Head, node: onnx.NodeProto, opset: int) -> None:
+def _split(head: Head, node: onnx.NodeProto) -> None:
     added = _named(node.input, _INPUT, _BIAS, _SKIP)
     total = head.op("Add", *added[:2])
     for value in added[2:]:
@@ -52,14 +52,16 @@ def _split(head: Head, node: onnx.NodeProto, opset: int) -> None:
         head.op("Identity", total, out=name)
     scaled = _named(node.input, _GAMMA, _BETA)
     epsilon = next((each.f for each in node.attribute if each.name == "epsilon"), _EPSILON)
-    if opset >= _HAS_NORM:
-        head.op("LayerNormalization", total, *scaled, out=node.output[0], axis=-1, epsilon=epsilon)
-    else:
-        _normalised(head, total, scaled, epsilon, node.output[0])
+    normalised(head, total, scaled, epsilon, node.output[0])
 
 
-def _normalised(head: Head, value: str, scaled: Sequence[str], epsilon: float, out: str) -> None:
-    """The normalisation as exporters wrote it before there was an operator, which every engine knows."""
+def normalised(head: Head, value: str, scaled: Sequence[str], epsilon: float, out: str = "") -> str:
+    """The value with mean 0 and variance 1 over its last dimension, times the first of `scaled`, plus the
+    second where there is one: one operator, or, before there was one, what exporters wrote, which every
+    engine knows.
+    """
+    if head.opset >= _HAS_NORM:
+        return head.op("LayerNormalization", value, *scaled, out=out, axis=-1, epsilon=epsilon)
     centred = head.op("Sub", value, head.op("ReduceMean", value, axes=[-1], keepdims=1))
     squares = head.op("Pow", centred, head.constant(np.float32(2)))
     variance = head.op("ReduceMean", squares, axes=[-1], keepdims=1)
@@ -67,9 +69,8 @@ def _normalised(head: Head, value: str, scaled: Sequence[str], epsilon: float, o
     unit = head.op("Div", centred, deviation)
     gamma, *beta = scaled
     if not beta:
-        head.op("Mul", unit, gamma, out=out)
-        return
-    head.op("Add", head.op("Mul", unit, gamma), *beta, out=out)
+        return head.op("Mul", unit, gamma, out=out)
+    return head.op("Add", head.op("Mul", unit, gamma), *beta, out=out)
 
 
 def _named(values: Sequence[str], *places: int) -> list[str]:

@@ -41,7 +41,8 @@ class Prepared:
     graph with the int32 inputs `input_ids`, `attention_mask` and, where the model has them,
     `token_type_ids`, each [b, s], and the outputs above. `precision`: fp32, fp16, bf16 or int8, whichever
     most weights have. `note`: why the plain graph runs although a prepared one was wanted. `key`: names the
-    content, so that what was found out about one graph is not taken for another's.
+    content, so that what was found out about one graph is not taken for another's. `repository`: the model's
+    folder, where the weights of the recipe's layers lie.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class Prepared:
     plain: bool
     note: str | None
     key: str
+    repository: Path = Path()
 
     def variants(self) -> "Iterator[tuple[str, Prepared]]":
         """The graphs beside this one that do the same by other kernels, which only a GPU has."""
@@ -60,4 +62,6 @@ class Prepared:
     @classmethod
     def as_it_is(cls, source: ModelSource, note: str | None = None) -> Self:
         """The repository's own graph."""
-        return cls(source.graph_path, source.precision, True, note, f"plain-{source.fingerprint}")
+        return cls(
+            source.graph_path, source.precision, True, note, f"plain-{source.fingerprint}", source.folder
+        )

@@ -4,13 +4,14 @@ The rules are sentence-transformers' own: modules.json lists the steps; without 
 not normalised. A classifier with one label is a cross-encoder, which gives one logit per pair.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
-from embedding_runtime.errors import CorruptModelError, ModelError, UnsupportedModelError
+from embedding_runtime.errors import ModelError, UnsupportedModelError
+from embedding_runtime.model.layers import Layer, read_layers
+from embedding_runtime.model.modules import Modules, read_json, read_modules
 from embedding_runtime.settings import POOLINGS, Task
 
 _POOLING_KEYS = {
@@ -55,6 +56,7 @@ class Recipe:
     what may go before a text, `prompt` the text that goes there unasked. `assumed` says that the repository
     gave no pooling, so sentence-transformers' default was taken. `truncation_side`: where a text that is too
     long loses tokens. `matryoshka`: how many of a vector's first numbers it was trained to be cut to.
+    `layers`: what is done to a vector after the pooling, before it is normalised.
     """
 
     task: Task
@@ -69,6 +71,7 @@ class Recipe:
     prompts: tuple[tuple[str, str], ...] = ()
     truncation_side: Side = "right"
     matryoshka: tuple[int, ...] = ()
+    layers: tuple[Layer, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the wire and the fingerprint."""
@@ -79,7 +82,8 @@ class Recipe:
         """The inverse of `to_json`."""
         prompts = tuple((name, text) for name, text in values.get("prompts", ()))
         lists = {name: tuple(values[name]) for name in ("pooling", "matryoshka") if name in values}
-        return cls(**{**values, **lists, "prompts": prompts})
+        layers = tuple(Layer(**layer) for layer in values.get("layers", ()))
+        return cls(**{**values, **lists, "prompts": prompts, "layers": layers})
 
 
 def read_recipe(folder: Path, model: str, overrides: Overrides = AS_IT_IS) -> Recipe:
@@ -88,14 +92,14 @@ def read_recipe(folder: Path, model: str, overrides: Overrides = AS_IT_IS) -> Re
     Raises UnsupportedModelError for a head or module that is not served and for an override that the model
     cannot follow, CorruptModelError for unreadable files.
     """
-    modules = _modules(folder, model)
-    transformer = folder / _path(modules, "Transformer")
-    config = _json(transformer / "config.json", model)
-    tokenizer_config = _json(transformer / "tokenizer_config.json", model)
+    modules = read_modules(folder, model)
+    transformer = folder / modules.folder("Transformer")
+    config = read_json(transformer / "config.json", model)
+    tokenizer_config = read_json(transformer / "tokenizer_config.json", model)
     tokenizer = transformer / "tokenizer.json"
     if not tokenizer.is_file():
         raise UnsupportedModelError(f"{model} has no tokenizer.json")
-    pad_id = _pad_id(config, _json(tokenizer, model))
+    pad_id = _pad_id(config, read_json(tokenizer, model))
     name = tokenizer.relative_to(folder).as_posix()
     if _is_classifier(config):
         _check_one_label(config, model)
@@ -105,20 +109,23 @@ def read_recipe(folder: Path, model: str, overrides: Overrides = AS_IT_IS) -> Re
         return Recipe("rerank", name, limit, pad_id, truncation_side=_side(tokenizer_config, model))
     bert = _sentence_bert(transformer, model)
     limit = _max_tokens(bert.get("max_seq_length"), config, tokenizer_config)
-    prompts, prompt = _prompts(_json(folder / "config_sentence_transformers.json", model), overrides, model)
+    prompts, prompt = _prompts(
+        read_json(folder / "config_sentence_transformers.json", model), overrides, model
+    )
     return Recipe(
         task="embed",
         tokenizer=name,
         max_tokens=_limited(overrides.max_length, limit, config, model),
         pad_id=pad_id,
         pooling=_chosen_pooling(folder, modules, overrides.pooling, model),
-        normalize="Normalize" in modules if overrides.normalize is None else overrides.normalize,
+        normalize=_normalizes(modules) if overrides.normalize is None else overrides.normalize,
         lower_case=bool(bert.get("do_lower_case", False)),
         prompt=prompt,
         assumed=not modules and overrides.pooling is None,
         prompts=prompts,
         truncation_side=_side(tokenizer_config, model),
         matryoshka=_matryoshka(config),
+        layers=read_layers(folder, modules.after_pooling, model),
     )
 
 
@@ -129,11 +136,11 @@ def read_task(folder: Path) -> Task | None:
     find that they are damaged. Raises nothing.
     """
     try:
-        modules = _modules(folder, folder.name)
-        transformer = folder / _path(modules, "Transformer")
+        modules = read_modules(folder, folder.name)
+        transformer = folder / modules.folder("Transformer")
         if not (transformer / "tokenizer.json").is_file() or not any(folder.rglob("*.onnx")):
             return None
-        config = _json(transformer / "config.json", folder.name)
+        config = read_json(transformer / "config.json", folder.name)
         if not _is_classifier(config):
             return "embed"
         _check_one_label(config, folder.name)
@@ -142,32 +149,9 @@ def read_task(folder: Path) -> Task | None:
     return "rerank"
 
 
-def _json(path: Path, model: str) -> dict[str, Any]:
-    """A file's JSON object; an absent file is an empty one."""
-    try:
-        return cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise CorruptModelError(f"{model}: {path.name} cannot be read: {error}") from error
-
-
-def _modules(folder: Path, model: str) -> dict[str, str]:
-    """Module name to its folder, in order. Empty without modules.json."""
-    listed = cast("list[dict[str, Any]]", _json(folder / "modules.json", model) or [])
-    modules = {str(entry["type"]).rpartition(".")[2]: str(entry.get("path", "")) for entry in listed}
-    unknown = [
-        name for name in modules if name not in ("Transformer", "Pooling", "Normalize", "CrossEncoder")
-    ]
-    if unknown:
-        raise UnsupportedModelError(f"{model} has modules that are not served: {', '.join(unknown)}")
-    if len(modules) != len(listed) or (modules and "Transformer" not in modules):
-        raise UnsupportedModelError(f"{model} has an unusual modules.json: {', '.join(modules)}")
-    return modules
-
-
-def _path(modules: Mapping[str, str], name: str) -> str:
-    return modules.get(name, "")
+def _normalizes(modules: Modules) -> bool:
+    """Whether the last step makes unit vectors."""
+    return bool(modules.after_pooling) and modules.after_pooling[-1].name == "Normalize"
 
 
 def _is_classifier(config: Mapping[str, Any]) -> bool:
@@ -184,7 +168,7 @@ def _check_one_label(config: Mapping[str, Any], model: str) -> None:
 
 
 def _pooling(folder: Path, model: str) -> tuple[str, ...]:
-    config = _json(folder / "config.json", model)
+    config = read_json(folder / "config.json", model)
     if not config or folder.name == "":
         raise UnsupportedModelError(f"{model}: modules.json names a pooling whose config.json is not there")
     named = config.get("pooling_mode")
@@ -202,7 +186,7 @@ def _pooling(folder: Path, model: str) -> tuple[str, ...]:
 def _sentence_bert(folder: Path, model: str) -> dict[str, Any]:
     """sentence_bert_config.json, or the same under another architecture's name."""
     for path in sorted(folder.glob("sentence_*_config.json")):
-        return _json(path, model)
+        return read_json(path, model)
     return {}
 
 
@@ -222,11 +206,11 @@ def _prompts(
 
 
 def _chosen_pooling(
-    folder: Path, modules: Mapping[str, str], wanted: tuple[str, ...] | None, model: str
+    folder: Path, modules: Modules, wanted: tuple[str, ...] | None, model: str
 ) -> tuple[str, ...]:
     if wanted is not None:
         return tuple(mode for mode in POOLINGS if mode in wanted)
-    return _pooling(folder / _path(modules, "Pooling"), model) if modules else ("mean",)
+    return _pooling(folder / modules.folder("Pooling"), model) if modules else ("mean",)
 
 
 def _check_reranker_overrides(overrides: Overrides, model: str) -> None:

@@ -14,10 +14,12 @@ import onnx
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
 from embedding_runtime.errors import UnsupportedModelError
+from embedding_runtime.model.endings import ended
 from embedding_runtime.model.fusing import fuse_attention
 from embedding_runtime.model.half import halved
 from embedding_runtime.model.heads import Head
 from embedding_runtime.model.int8 import quantise
+from embedding_runtime.model.layers import read_weights
 from embedding_runtime.model.norms import split_norms
 from embedding_runtime.model.outputs import INPUTS, choose_output, unknown_input
 from embedding_runtime.model.positions import count_on_the_device
@@ -34,10 +36,13 @@ _LEAST_BYTES, _PAGE = 1024, 4096
 _RESERVED = frozenset({*INPUTS, VECTOR, NORM, TOKENS, LOGITS})
 
 
-def rewrite(path: Path, recipe: Recipe, folder: Path, *, to: str | None = None) -> None:
+def rewrite(
+    path: Path, recipe: Recipe, folder: Path, *, to: str | None = None, repository: Path = Path()
+) -> None:
     """Write GRAPH and its WEIGHTS, made of the graph at `path`, into `folder`.
 
-    `to`: what to make of 32-bit weights, int8 for CPUs or fp16, with fused attention, for GPUs. Raises
+    `to`: what to make of 32-bit weights, int8 for CPUs or fp16, with fused attention, for GPUs.
+    `repository`: where the weights of the recipe's layers lie. Raises
     UnsupportedModelError for a graph that has no place for a head or no such layers; OSError.
     """
     model = _load(path)
@@ -52,7 +57,7 @@ def rewrite(path: Path, recipe: Recipe, folder: Path, *, to: str | None = None) 
         raise UnsupportedModelError(f"its operators are of version {opset}, before {_LEAST_OPSET}")
     if to != "fp16":
         split_norms(model, opset)
-    _change_ends(model.graph, recipe, opset)
+    _change_ends(model.graph, recipe, opset, repository)
     _prune(model.graph)
     _move_weights(model.graph)
     onnx.save(model, folder / GRAPH)
@@ -80,7 +85,7 @@ def _load(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _change_ends(graph: onnx.GraphProto, recipe: Recipe, opset: int) -> None:
+def _change_ends(graph: onnx.GraphProto, recipe: Recipe, opset: int, repository: Path) -> None:
     """Give the graph its new inputs and outputs."""
     inputs = _inputs(graph)
     outputs = {value.name: value.type.tensor_type for value in graph.output}
@@ -99,7 +104,7 @@ def _change_ends(graph: onnx.GraphProto, recipe: Recipe, opset: int) -> None:
     if not is_float:
         head.op("Cast", names[chosen], out=last, to=TensorProto.FLOAT)
     if recipe.task == "embed":
-        _add_vector(head, last, recipe, gives_tokens=gives_tokens)
+        _add_vector(head, last, recipe, repository, gives_tokens=gives_tokens)
 
     nodes = [*front.nodes, *graph.node, *head.nodes]
     if gives_tokens:
@@ -125,8 +130,11 @@ def _inputs(graph: onnx.GraphProto) -> dict[str, onnx.TypeProto.Tensor]:
     return kinds
 
 
-def _add_vector(head: Head, last: str, recipe: Recipe, *, gives_tokens: bool) -> None:
-    rows = head.pooled(last, "attention_mask", recipe.pooling) if gives_tokens else last
+def _add_vector(head: Head, last: str, recipe: Recipe, repository: Path, *, gives_tokens: bool) -> None:
+    rows = last
+    if gives_tokens:
+        each = [(layer, read_weights(layer, repository) if layer.file else None) for layer in recipe.layers]
+        rows = ended(head, head.pooled(last, "attention_mask", recipe.pooling), each)
     length = head.length(rows)
     head.op("Reshape", length, head.constant(np.array([-1], dtype=np.int64)), out=NORM)
     if recipe.normalize:

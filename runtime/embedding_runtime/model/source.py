@@ -79,6 +79,7 @@ def open_source(
             raise CorruptModelError(
                 f"{model}: {snapshot.graph} keeps its tensors in {name}, which is not there", damaged=[name]
             )
+    weights += [layer.file for layer in recipe.layers if layer.file]
     known |= _checked(snapshot, [name for name in weights if name not in known])
     found = fingerprint([known[name] for name in weights], known[recipe.tokenizer], recipe)
     if expected_fingerprint and found != expected_fingerprint:

@@ -34,6 +34,8 @@ _CONFIGURATION = re.compile(
     r"(config|tokenizer|tokenizer_config|special_tokens_map|sentence_[a-z]+_config)\.json"
     r"|modules\.json|config_sentence_transformers\.json"
 )
+# The weights of what is done to a vector after the pooling.
+_LAYERS = re.compile(r"[0-9]+_(Dense|LayerNorm)/model\.safetensors")
 
 
 def graph_file(names: Iterable[str], wanted: str | None, model: str, precision: Precision = "auto") -> str:
@@ -76,8 +78,8 @@ def external_data(names: Iterable[str], graph: str) -> list[str]:
 def needed(
     names: Iterable[str], wanted: str | None, model: str, precision: Precision = "auto"
 ) -> tuple[str, list[str]]:
-    """The graph, and every file to have: graph, its external data, the configuration. Other precisions are
-    left.
+    """The graph, and every file to have: graph, its external data, the configuration, the layers after
+    the pooling. Other precisions are left.
 
     Raises UnsupportedModelError.
     """
@@ -85,5 +87,5 @@ def needed(
     graph = graph_file(present, wanted, model, precision)
     if not any(name.rpartition("/")[2] == "tokenizer.json" for name in present):
         raise UnsupportedModelError(f"{model} has no tokenizer.json")
-    configuration = [name for name in present if _CONFIGURATION.fullmatch(name)]
-    return graph, [*configuration, *external_data(present, graph), graph]
+    beside = [name for name in present if _CONFIGURATION.fullmatch(name) or _LAYERS.fullmatch(name)]
+    return graph, [*beside, *external_data(present, graph), graph]

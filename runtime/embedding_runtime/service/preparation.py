@@ -38,7 +38,9 @@ def prepare(source: ModelSource, target: Target, folders: Sequence[Path]) -> Pre
         _log.info("preparing", model=source.id, precision=target.precision, folder=str(folders[0]))
         found = _made(source, target, name, folders[0])
     if isinstance(found, Entry) and found.note is None:
-        return Prepared(found.graph, found.precision, plain=False, note=None, key=name)
+        return Prepared(
+            found.graph, found.precision, plain=False, note=None, key=name, repository=source.folder
+        )
     note = found.note if isinstance(found, Entry) else found
     _log.warning("the model's own graph is run, not a prepared one", model=source.id, reason=note)
     return Prepared.as_it_is(source, note)

@@ -75,12 +75,13 @@ def _make(source: ModelSource, target: Target, scratch: Path) -> str | None:
     texts, rounded = _probes(source), target.precision != source.precision
     own = Prepared.as_it_is(source)
     made = Prepared(scratch / GRAPH, target.precision, plain=False, note=None, key="")
+    to = target.precision if rounded else None
     try:
         # Two things at a time, since readiness waits for it: ONNX Runtime lets go of Python's lock.
         with ThreadPoolExecutor(1) as beside:
             wanted = beside.submit(_rows, own, source, texts)
             whole = None if rounded else beside.submit(fused_nodes, own.path)
-            rewrite(source.graph_path, source.recipe, scratch, to=target.precision if rounded else None)
+            rewrite(source.graph_path, source.recipe, scratch, to=to, repository=source.folder)
             fused = None if rounded else beside.submit(fused_nodes, made.path)
             rows = _rows(made, source, texts)
             together, alone = wanted.result()[: len(texts)], wanted.result()[len(texts) :]

@@ -5,6 +5,7 @@ document. The tokenizer splits at spaces and knows WORDS.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,32 @@ def write_unsteady(folder: Path) -> Path:
     outputs = [_value("last_hidden_state", TensorProto.FLOAT, ["b", "s", WIDTH])]
     _write_graph(folder / "onnx/model.onnx", chain, outputs, {"table": table()})
     return folder
+
+
+def write_safetensors(path: Path, tensors: dict[str, NDArray[Any]], *, kind: str = "F32") -> None:
+    """A safetensors file that holds these tensors as numbers of this kind."""
+    head: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    data = b""
+    for name, value in tensors.items():
+        numbers = _KINDS[kind](value).tobytes()
+        head[name] = {
+            "dtype": kind,
+            "shape": value.shape,
+            "data_offsets": [len(data), len(data) + len(numbers)],
+        }
+        data += numbers
+    said = json.dumps(head).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(len(said).to_bytes(8, "little") + said + data)
+
+
+_KINDS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    "F64": lambda value: value.astype("<f8"),
+    "F32": lambda value: value.astype("<f4"),
+    "F16": lambda value: value.astype("<f2"),
+    "BF16": lambda value: (value.astype("<f4").view("<u4") >> 16).astype("<u2"),
+    "I8": lambda value: value.astype("<i1"),
+}
 
 
 def cache(home: Path, model: str, commit: str, folder: Path) -> None:

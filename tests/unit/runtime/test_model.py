@@ -109,10 +109,10 @@ def test_a_module_that_is_not_served_is_named(tmp_path: Path) -> None:
     modules = made.write_embedder(tmp_path) / "modules.json"
     listed = [
         *json.loads(modules.read_text()),
-        {"type": "sentence_transformers.models.Dense", "path": "3_Dense"},
+        {"type": "sentence_transformers.models.LSTM", "path": "3_LSTM"},
     ]
     modules.write_text(json.dumps(listed))
-    with pytest.raises(UnsupportedModelError, match="Dense"):
+    with pytest.raises(UnsupportedModelError, match="LSTM"):
         read_recipe(tmp_path, "m")
 
 
