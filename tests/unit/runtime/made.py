@@ -78,6 +78,18 @@ def write_embedder(
     return folder
 
 
+def write_pooled(folder: Path) -> Path:
+    """An embedding model whose graph gives one vector for each text and nothing else."""
+    write_embedder(folder)
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["each"]),
+        helper.make_node("ReduceMean", ["each"], ["sentence_embedding"], axes=[1], keepdims=0),
+    ]
+    outputs = [_value("sentence_embedding", TensorProto.FLOAT, ["b", WIDTH])]
+    _write_graph(folder / "onnx/model.onnx", nodes, outputs, {"table": table()})
+    return folder
+
+
 def write_reranker(folder: Path, *, max_tokens: int = 16, labels: int = 1) -> Path:
     """A cross-encoder repository."""
     nodes = [

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from embedding_runtime.engine.backend import Extra
 from embedding_runtime.engine.calibration import Calibration
 from embedding_runtime.engine.grid import Grid
 from embedding_runtime.errors import InternalError, OverloadedError, RuntimeFault, UnloadedError
@@ -205,6 +206,28 @@ def test_a_large_batch_of_a_slow_model_gets_its_time(tmp_path: Path) -> None:
         assert backend.running.wait(10)
         # 0.1 s, twentyfold
         assert 1 < pulse.read().batch - time.monotonic() <= 2
+
+
+def test_each_request_gets_what_it_asked_for_also_in_one_batch() -> None:
+    answers, backend = Answers(), FakeBackend()
+    with _computing(backend) as compute:
+        backend.go.clear()
+        compute.submit(SLOT, tokens([1]), "interactive", answers.callback("first"))
+        assert backend.running.wait(10)
+        asked: list[frozenset[Extra]] = [frozenset(), frozenset({"tokens"}), frozenset({"norm", "tokens"})]
+        for extras in asked:
+            compute.submit(SLOT, tokens([5, 6], [7, 8]), "interactive", answers.callback("x"), extras)
+        backend.go.set()
+        answers.rows()
+        found = [answers.rows() for _ in asked]
+    assert backend.batches == [[1], [2] * 6]
+    for extras, rows in zip(asked, found, strict=True):
+        np.testing.assert_array_equal(rows.values, [[11], [15]])
+        assert set(rows.extras) == extras
+        for values in rows.extras.get("tokens", ()):
+            assert values.shape == (2, 1)
+    assert [part.tolist() for part in found[2].extras["tokens"]] == [[[5], [6]], [[7], [8]]]
+    assert [part.tolist() for part in found[2].extras["norm"]] == [[[2]], [[2]]]
 
 
 def test_padding_to_a_backends_shapes_is_waited_for_and_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from embedding_runtime.errors import (
     NotReadyError,
     TooManyInputsError,
     UnknownModelError,
+    UntrainedDimensionsError,
 )
 from embedding_runtime.pulse import Pulse
 from embedding_runtime.service.engine_process import EngineServer, engine_server
@@ -87,6 +88,23 @@ def test_an_answer_says_how_long_each_stage_took(home: Path) -> None:
         again = await inference.embed(EmbedQuery(["bird"], SECOND))
         assert [stage.name for stage in first.stages] == ["load", "tokenize", "queue", "compute"]
         assert [stage.name for stage in again.stages] == ["tokenize", "queue", "compute"]
+
+    _run(check, home)
+
+
+def test_vectors_are_shaped_as_they_are_asked_for(home: Path) -> None:
+    async def check(inference: Inference, _: EngineServer) -> None:
+        ids = [made.CLS, *made.ids("red cat"), made.SEP]
+        raw = made.table()[ids].mean(axis=0)
+        answer = await inference.embed(EmbedQuery(["red cat"], normalize=False))
+        np.testing.assert_allclose(answer.rows, [raw], rtol=1e-5)
+        answer = await inference.embed(EmbedQuery(["red cat"], dimensions=2, untrained_dimensions=True))
+        np.testing.assert_allclose(answer.rows, [raw[:2] / np.linalg.norm(raw[:2])], rtol=1e-5)
+        answer = await inference.embed(EmbedQuery([], token_ids=[ids, ids[:2]]))
+        np.testing.assert_allclose(answer.rows[0], made.embedding("red cat"), rtol=1e-5)
+        assert (len(answer.rows), answer.tokens) == (2, 6)
+        with pytest.raises(UntrainedDimensionsError):
+            await inference.embed(EmbedQuery(["red cat"], dimensions=2))
 
     _run(check, home)
 

@@ -9,8 +9,13 @@ import pytest
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from embedding_runtime.errors import CorruptModelError, InputTooLongError, QueryTooLongError
-from embedding_runtime.model.recipe import Recipe, read_recipe
+from embedding_runtime.errors import (
+    CorruptModelError,
+    InputTooLongError,
+    InvalidRequestError,
+    QueryTooLongError,
+)
+from embedding_runtime.model.recipe import Recipe, Side, read_recipe
 from embedding_runtime.service.tokenization import Tokenization
 from tests.unit.runtime import made
 
@@ -103,6 +108,47 @@ def test_a_prompt_of_the_request_stands_in_place_of_the_recipes(tmp_path: Path) 
     assert tokens.ids.tolist() == [made.CLS, *made.ids("blue cat"), made.SEP]
     (tokens,) = tokenization.embed(["cat"], prompt="")
     assert tokens.ids.tolist() == [made.CLS, *made.ids("cat"), made.SEP]
+
+
+@pytest.mark.parametrize("own", ["left", "right"])
+def test_a_text_is_cut_on_the_side_of_the_request_or_else_the_models(tmp_path: Path, own: Side) -> None:
+    tokenization = _embedder(tmp_path, truncation_side=own)
+    text = "cat " * 20 + "dog " * 20
+    found = {
+        side: tokenization.embed([text], truncate=side)[0].ids.tolist() for side in ("left", "right", "model")
+    }
+    assert found["left"] == [made.CLS, *made.ids("dog") * 14, made.SEP]
+    assert found["right"] == [made.CLS, *made.ids("cat") * 14, made.SEP]
+    assert found["model"] == found[own]
+
+
+def test_of_a_text_that_is_far_too_long_its_end_is_kept_where_it_is_cut_on_the_left(tmp_path: Path) -> None:
+    (tokens,) = _embedder(tmp_path).embed(["cat " * 60_000 + "dog red"], truncate="left")
+    assert tokens.ids.tolist() == [made.CLS, *made.ids("cat") * 12, *made.ids("dog red"), made.SEP]
+
+
+def test_a_document_is_cut_on_either_side_and_the_query_never(tmp_path: Path) -> None:
+    (tokens,) = _reranker(tmp_path).pairs("bird", ["cat " * 20 + "dog " * 20], truncate="left")
+    assert tokens.ids.tolist() == [made.CLS, *made.ids("bird"), made.SEP, *made.ids("dog") * 12, made.SEP]
+
+
+def test_token_ids_go_into_the_model_as_they_are(tmp_path: Path) -> None:
+    tokenization = _embedder(tmp_path, prompt="red ")
+    cat, dog = made.ids("cat dog")
+    long = [cat] * 16 + [dog] * 16
+    found = tokenization.given([[cat], long])
+    assert [tokens.ids.tolist() for tokens in found] == [[cat], [cat] * 16]
+    assert tokenization.given([long], truncate="left")[0].ids.tolist() == [dog] * 16
+    with pytest.raises(InputTooLongError, match=r"input\.1 has 32 tokens; the model takes 16"):
+        tokenization.given([[cat], long], truncate="never")
+
+
+@pytest.mark.parametrize("strange", [-1, 10_000])
+def test_token_ids_that_the_vocabulary_does_not_have_are_refused(tmp_path: Path, strange: int) -> None:
+    with pytest.raises(
+        InvalidRequestError, match=rf"input\.1 has the token id {strange}; the model's are 0 to"
+    ):
+        _embedder(tmp_path).given([[1], [1, strange]])
 
 
 def test_a_tokenizer_that_does_not_load_is_told(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_runtime.engine.backend import Tokens
+from embedding_runtime.engine.backend import EXTRAS, Extra, Float32, Tokens
 from embedding_runtime.errors import OverloadedError, RequestTooLargeError, WireError
 from embedding_runtime.model.recipe import Overrides
 from embedding_runtime.model.wanted import Wanted
@@ -43,17 +43,19 @@ def _payload(data: bytes) -> bytes:
     return frame.payload
 
 
-@given(TEXTS, st.sampled_from(PRIORITIES))
-def test_texts_survive_the_wire(texts: list[tuple[list[int], bool]], priority: Priority) -> None:
+@given(TEXTS, st.sampled_from(PRIORITIES), st.sets(st.sampled_from(EXTRAS)))
+def test_texts_survive_the_wire(
+    texts: list[tuple[list[int], bool]], priority: Priority, extras: set[Extra]
+) -> None:
     sent = [
         Tokens(np.array(ids, dtype=np.int32), np.ones(len(ids), dtype=np.uint8) if typed else None)
         for ids, typed in texts
     ]
-    frame = _read(wire.submit(3, 2**40, sent, priority))
+    frame = _read(wire.submit(3, 2**40, sent, priority, extras))
     assert frame is not None
     assert (frame.kind, frame.slot, frame.request) == (wire.Kind.SUBMIT, 3, 2**40)
-    parsed, told, _ = wire.parse_submit(frame.payload)
-    assert told == priority
+    parsed, told, wanted = wire.parse_submit(frame.payload)
+    assert (told, set(wanted)) == (priority, extras)
     for before, after in zip(sent, parsed, strict=True):
         np.testing.assert_array_equal(before.ids, after.ids)
         expected = np.zeros(len(before)) if before.type_ids is None else before.type_ids
@@ -69,6 +71,29 @@ def test_rows_survive_the_wire(count: int, width: int) -> None:
         rows = wire.parse_rows(_payload(wire.rows(1, wire.Rows(values, 0.25, 1.5))))
         np.testing.assert_array_equal(rows.values, values)
         assert (rows.queue, rows.compute) == (0.25, 1.5)
+
+
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=4), st.sets(st.sampled_from(EXTRAS)), st.integers(1, 5)
+)
+def test_extras_survive_the_wire(counts: list[int], names: set[Extra], width: int) -> None:
+    random = np.random.default_rng(0)
+    values = random.normal(size=(len(counts), 3)).astype(np.float32)
+    extras: dict[Extra, list[Float32]] = {
+        name: [random.normal(size=(count, width)).astype(np.float32) for count in counts] for name in names
+    }
+    rows = wire.parse_rows(_payload(wire.rows(1, wire.Rows(values, 0.25, 1.5, extras))))
+    np.testing.assert_array_equal(rows.values, values)
+    assert set(rows.extras) == names
+    for name, found in extras.items():
+        for before, after in zip(found, rows.extras[name], strict=True):
+            np.testing.assert_array_equal(before, after)
+
+
+def test_extras_that_fit_no_frame_are_told_as_too_large() -> None:
+    tokens = np.zeros((wire.MAX_PAYLOAD // 1024, 256), dtype=np.float32)
+    answer = wire.Rows(np.zeros((2, 3), dtype=np.float32), 0, 0, {"tokens": [tokens, tokens[:9]]})
+    assert isinstance(wire.parse_error(_payload(wire.rows(1, answer))), RequestTooLargeError)
 
 
 def test_an_error_survives_the_wire() -> None:
