@@ -20,6 +20,13 @@ class Usage(BaseModel):
     ]
 
 
+class SparseVector(BaseModel):
+    """The words that matter of one text, with their weights."""
+
+    indices: Annotated[list[int], Field(description="Of the model's vocabulary, ascending.")]
+    weights: list[float]
+
+
 class EmbedAnswer(BaseModel):
     """One vector for each text, in the order of the texts."""
 
@@ -31,7 +38,8 @@ class EmbedAnswer(BaseModel):
         }
     )
 
-    embeddings: list[list[float]]
+    embeddings: Annotated[list[list[float]] | None, Field(description="Of a dense model.")] = None
+    sparse_embeddings: Annotated[list[SparseVector] | None, Field(description="Of a sparse model.")] = None
     model: Annotated[str, Field(description="The id of the model that answered.")]
     usage: Usage
 
@@ -69,6 +77,9 @@ class ModelDetail(BaseModel):
     model: str
     served_names: list[str]
     task: str
+    kind: Annotated[
+        Literal["dense", "sparse", "cross_encoder"] | None, Field(description="What the model gives.")
+    ]
     state: Literal["available", "loading", "ready", "exhausted", "load_failed"]
     reason: str
     message: str

@@ -17,7 +17,7 @@ from embedding_runtime.api.negotiation import media_type
 from embedding_runtime.api.priority import asked_priority
 from embedding_runtime.api.responses import encoded_response
 from embedding_runtime.api.schemas import EmbedRequest, RerankRequest
-from embedding_runtime.api.vectors import FORMS, JSON, Form
+from embedding_runtime.api.vectors import FORMS, JSON, Form, sparse_bytes
 from embedding_runtime.service.answers import Stage
 from embedding_runtime.service.inference import Inference
 from embedding_runtime.service.queries import EmbedQuery, RerankQuery
@@ -41,18 +41,19 @@ async def embed(body: EmbedRequest, request: Request) -> Response:
         truncate="model" if body.truncate else "never",
         prompt_name=body.prompt_name,
         input_type=body.input_type,
+        outputs=tuple(body.outputs),
         priority=asked_priority(exchange.headers),
     )
     found = await inference.embed(query)
     exchange.label = inference.label(body.model, "embed")  # a first use has loaded the model meanwhile
     exchange.items, exchange.tokens = len(query.texts), found.tokens
     exchange.stages += found.stages
-    form = media_type(exchange.headers.get(b"accept", b""), FORMS)
+    form = JSON if found.sparse else media_type(exchange.headers.get(b"accept", b""), FORMS)
     return await _encoded(
         exchange,
         found.card,
         lambda: form.encode(found),
-        size=found.rows.size * form.number_bytes,
+        size=found.rows.size * form.number_bytes + sparse_bytes(found),
         form=form,
     )
 

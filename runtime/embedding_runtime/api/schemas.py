@@ -39,6 +39,11 @@ class EmbedRequest(BaseModel):
         Field(description="What the texts are: the prompt of that name, where the model has one."),
     ] = None
 
+    outputs: Annotated[
+        list[Literal["dense", "sparse"]],
+        Field(description="What is wanted; nothing: what the model gives.", max_length=2),
+    ] = []
+
     @property
     def texts(self) -> list[str]:
         """The input as a list."""

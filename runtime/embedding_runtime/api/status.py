@@ -139,6 +139,7 @@ def _detailed(model: Listed) -> dict[str, Any]:
         "model": model.name,
         "served_names": list(model.served_names),
         "task": model.task,
+        "kind": card.recipe.kind if card else None,
         "state": model.state,
         "reason": model.reason,
         "message": model.message,

@@ -47,8 +47,19 @@ class Form:
 def as_json(found: Embeddings) -> bytes:
     """The documented JSON, without a Python float for each number."""
     told = {"model": found.card.id, "usage": {"total_tokens": found.tokens}}
+    parts: list[bytes | memoryview] = [b"{"]
+    if found.rows.size:
+        parts += [b'"embeddings":[', *_slices(found.rows), b"],"]
+    if found.sparse is not None:
+        each = [{"indices": one.indices, "weights": one.weights} for one in found.sparse]
+        parts += [b'"sparse_embeddings":', orjson.dumps(each, option=orjson.OPT_SERIALIZE_NUMPY), b","]
     # memoryview: the brackets of a slice go without a copy of it.
-    return b"".join([b'{"embeddings":[', *_slices(found.rows), b"],", memoryview(orjson.dumps(told))[1:]])
+    return b"".join([*parts, memoryview(orjson.dumps(told))[1:]])
+
+
+def sparse_bytes(found: Embeddings) -> int:
+    """Roughly how many bytes of JSON the sparse vectors are."""
+    return sum(2 * _JSON_BYTES * len(each.indices) for each in found.sparse or ())
 
 
 def _slices(rows: Float32) -> Iterator[bytes | memoryview]:

@@ -20,9 +20,10 @@ UInt8 = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
 
 
-Extra = Literal["norm", "tokens"]
-"""What may be asked of a model beside its rows: the length that a vector had before it was made 1, and the
-vectors of a text's tokens."""
+Extra = Literal["norm", "tokens", "sparse"]
+"""What may be asked of a model beside its rows: the length that a vector had before it was made 1; the
+vectors of a text's tokens; and instead of rows of which most is 0 what is not: [k, 2], the bits of an int32
+index and the number there."""
 
 EXTRAS: tuple[Extra, ...] = get_args(Extra)
 
@@ -35,6 +36,14 @@ class Outcome:
 
     rows: Float32
     extras: Mapping[Extra, Sequence[Float32]] = field(default_factory=dict)
+
+    def made_sparse(self) -> "Outcome":
+        """The same without rows, but what of them is not 0."""
+        found = []
+        for row in self.rows:
+            indices = np.flatnonzero(row)
+            found.append(np.stack([indices.astype(np.int32).view(np.float32), row[indices]], axis=1))
+        return Outcome(self.rows[:, :0], {**self.extras, "sparse": found})
 
 
 @dataclass(frozen=True)

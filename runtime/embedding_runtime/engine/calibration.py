@@ -108,11 +108,13 @@ def calibrate(
     *,
     seconds: float = _SECONDS,
     clock: Callable[[], float],
+    most: int | None = None,
 ) -> Calibration:
     """Measure a loaded and warmed up backend with texts of up to `longest` tokens, by `clock` (`clock_of`).
 
     Rounds of batches, each with twice the padded tokens of the one before, in every length that fits; until
-    larger batches are no faster by the token, or the next round would not end within `seconds`. Where
+    larger batches are no faster by the token, have more padded tokens than `most`, where it is given, or the
+    next round would not end within `seconds`. Where
     arithmetic describes what was found, its figures count. Raises InternalError, OutOfMemoryError as `run`
     does, the latter only when a single text is too much.
     """
@@ -120,8 +122,8 @@ def calibrate(
     lengths = list(_lengths(longest))
     usual = min(lengths, key=lambda length: abs(length - _USUAL_LENGTH))
     began, rates, peaked = clock(), list[tuple[int, float]](), False
-    most = _MOST_ON_GPU if backend.provider == "cuda" else _MOST_TOKENS
-    for tokens in _rounds(lengths, most):
+    usually = _MOST_ON_GPU if backend.provider == "cuda" else _MOST_TOKENS
+    for tokens in _rounds(lengths, min(most or usually, usually)):
         started = clock()
         try:
             for length in lengths:
@@ -142,7 +144,8 @@ def calibrate(
             break
     costs = arithmetic(measured)
     rates = [(tokens, tokens // usual * usual / costs[usual, tokens // usual]) for tokens, _ in rates]
-    return Calibration(_curves(costs), _best(rates, peaked=peaked))
+    best = _best(rates, peaked=peaked)
+    return Calibration(_curves(costs), min(best, most or best))
 
 
 def clock_of(provider: str, threads: int) -> Callable[[], float]:

@@ -62,6 +62,12 @@ def _last_token(tokens: Float32, mask: Float32) -> Float32:
     return rows
 
 
+def _splade(tokens: Float32, mask: Float32) -> Float32:
+    # The logarithm does not move the largest.
+    rows: Float32 = np.log1p((np.maximum(tokens, 0) * mask).max(axis=1))
+    return rows
+
+
 _ONE = {
     "cls": _cls,
     "max": _max,
@@ -69,4 +75,5 @@ _ONE = {
     "mean_sqrt_len": _mean_sqrt_len,
     "weightedmean": _weighted_mean,
     "lasttoken": _last_token,
+    "splade": _splade,
 }

@@ -93,6 +93,12 @@ class Head:
     def _weightedmean(self, tokens: str, weights: str) -> str:
         return self._mean(tokens, self.op("Mul", weights, self._place(weights)))
 
+    def _splade(self, tokens: str, weights: str) -> str:
+        """For each word the logarithm of 1 plus its largest positive logit: the same as of the logarithms."""
+        there = self.op("Mul", self.op("Relu", tokens), self.shaped(weights, 0, -1, 1))
+        most = self.shaped(self.reduced("ReduceMax", there), 0, -1)
+        return self.op("Log", self.op("Add", most, self.constant(np.float32(1))))
+
     def _lasttoken(self, tokens: str, weights: str) -> str:
         is_last = self.op("Equal", self._place(weights), self.reduced("ReduceSum", weights))
         last = self.op("Mul", self.op("Cast", is_last, to=TensorProto.FLOAT), weights)

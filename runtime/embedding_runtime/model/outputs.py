@@ -3,24 +3,26 @@
 from collections.abc import Mapping
 
 from embedding_runtime.errors import UnsupportedModelError
-from embedding_runtime.settings import Task
+from embedding_runtime.model.recipe import Kind
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 # Exporters' names, best first.
 _TOKENS = ("last_hidden_state", "token_embeddings")
 _ROWS = ("sentence_embedding", "logits")
+_WORDS = ("logits", "prediction_logits")
 
 
-def choose_output(ranks: Mapping[str, int], task: Task) -> tuple[str, bool]:
+def choose_output(ranks: Mapping[str, int], kind: Kind) -> tuple[str, bool]:
     """The output to take among those of these ranks, and whether it holds token vectors, still to be pooled.
 
     Raises UnsupportedModelError where there is none.
     """
     tokens = [name for name, rank in ranks.items() if rank == 3]
     rows = [name for name, rank in ranks.items() if rank == 2]
-    if task == "embed" and tokens:
-        return next((name for name in _TOKENS if name in tokens), tokens[0]), True
+    if kind != "cross_encoder" and tokens:
+        wanted = _WORDS if kind == "sparse" else _TOKENS
+        return next((name for name in wanted if name in tokens), tokens[0]), True
     if rows:
         return next((name for name in _ROWS if name in rows), rows[0]), False
     raise UnsupportedModelError(f"the graph gives neither token vectors nor rows: {dict(ranks)}")

@@ -22,6 +22,7 @@ _POOLING_KEYS = {
     "weightedmean": "pooling_mode_weightedmean_tokens",
     "lasttoken": "pooling_mode_lasttoken",
 }
+_SPLADE = ("splade",)
 
 # Models whose position table begins after the padding id: a table of 514 rows holds 512 positions.
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
@@ -32,6 +33,7 @@ _FALLBACK_MAX_TOKENS = 512
 
 
 Side = Literal["left", "right"]
+Kind = Literal["dense", "sparse", "cross_encoder"]
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,12 @@ AS_IT_IS = Overrides()
 class Recipe:
     """How texts become tokens and token vectors become one vector.
 
-    `pooling` is empty for a cross-encoder. `max_tokens` counts special tokens. `prompts` are name and text of
-    what may go before a text, `prompt` the text that goes there unasked. `assumed` says that the repository
-    gave no pooling, so sentence-transformers' default was taken. `truncation_side`: where a text that is too
-    long loses tokens. `matryoshka`: how many of a vector's first numbers it was trained to be cut to.
-    `layers`: what is done to a vector after the pooling, before it is normalised.
+    `pooling` is empty for a cross-encoder, `splade` alone for a sparse model. `max_tokens` counts special
+    tokens. `prompts` are name and text of what may go before a text, `prompt` the text that goes there
+    unasked. `assumed` says that the repository gave no pooling, so sentence-transformers' default was taken.
+    `truncation_side`: where a text that is too long loses tokens. `matryoshka`: how many of a vector's first
+    numbers it was trained to be cut to. `layers`: what is done to a vector after the pooling, before it is
+    normalised.
     """
 
     task: Task
@@ -72,6 +75,13 @@ class Recipe:
     truncation_side: Side = "right"
     matryoshka: tuple[int, ...] = ()
     layers: tuple[Layer, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """What it gives: a vector, a weight for each word of the vocabulary that matters, or a score."""
+        if self.task == "rerank":
+            return "cross_encoder"
+        return "sparse" if self.pooling == _SPLADE else "dense"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the wire and the fingerprint."""
@@ -117,7 +127,7 @@ def read_recipe(folder: Path, model: str, overrides: Overrides = AS_IT_IS) -> Re
         tokenizer=name,
         max_tokens=_limited(overrides.max_length, limit, config, model),
         pad_id=pad_id,
-        pooling=_chosen_pooling(folder, modules, overrides.pooling, model),
+        pooling=_chosen_pooling(folder, modules, overrides, model),
         normalize=_normalizes(modules) if overrides.normalize is None else overrides.normalize,
         lower_case=bool(bert.get("do_lower_case", False)),
         prompt=prompt,
@@ -175,7 +185,7 @@ def _pooling(folder: Path, model: str) -> tuple[str, ...]:
     if named is not None:
         modes = [named] if isinstance(named, str) else list(named)
     else:
-        modes = [mode for mode in POOLINGS if config.get(_POOLING_KEYS[mode], False)]
+        modes = [mode for mode, key in _POOLING_KEYS.items() if config.get(key, False)]
     if not modes or not set(modes) <= set(POOLINGS):
         raise UnsupportedModelError(f"{model} asks for a pooling that is not served: {modes or config}")
     if config.get("include_prompt", True) is False:
@@ -205,10 +215,13 @@ def _prompts(
     return tuple(prompts.items()), prompts.get(name or str(config.get("default_prompt_name") or ""), "")
 
 
-def _chosen_pooling(
-    folder: Path, modules: Modules, wanted: tuple[str, ...] | None, model: str
-) -> tuple[str, ...]:
+def _chosen_pooling(folder: Path, modules: Modules, overrides: Overrides, model: str) -> tuple[str, ...]:
+    wanted = overrides.pooling
     if wanted is not None:
+        if "splade" in wanted and (wanted != _SPLADE or overrides.normalize):
+            raise UnsupportedModelError(
+                f"{model}: the pooling splade goes with no other one, nor with normalize: true"
+            )
         return tuple(mode for mode in POOLINGS if mode in wanted)
     return _pooling(folder / modules.folder("Pooling"), model) if modules else ("mean",)
 

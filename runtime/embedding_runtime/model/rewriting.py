@@ -90,7 +90,7 @@ def _change_ends(graph: onnx.GraphProto, recipe: Recipe, opset: int, repository:
     inputs = _inputs(graph)
     outputs = {value.name: value.type.tensor_type for value in graph.output}
     ranks = {name: len(kind.shape.dim) for name, kind in outputs.items()}
-    chosen, gives_tokens = choose_output(ranks, recipe.task)
+    chosen, gives_tokens = choose_output(ranks, recipe.kind)
     is_float = outputs[chosen].elem_type == TensorProto.FLOAT
     rows = LOGITS if recipe.task == "rerank" else "own/rows"
     last = TOKENS if gives_tokens else rows

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from embedding_runtime.engine.backend import Float32
+from embedding_runtime.engine.backend import Float32, Int32
 from embedding_runtime.service.state import ModelCard, State
 from embedding_runtime.settings import Task
 
@@ -20,15 +20,26 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Sparse:
+    """`indices` int32 [k], ascending, of the vocabulary's words, and their `weights`, float32 [k]."""
+
+    indices: Int32
+    weights: Float32
+
+
+@dataclass(frozen=True)
 class Embeddings:
     """`rows` float32 [n, dimensions] in the order of the texts, C-contiguous and little-endian; `tokens` that
-    went through the model.
+    went through the model. `sparse` for each text, and `token_vectors`, float32 [its tokens, dimensions] for
+    each: None where they were not asked for, as `rows` then have no dimensions.
     """
 
     card: ModelCard
     rows: Float32
     tokens: int
     stages: tuple[Stage, ...] = ()
+    sparse: tuple[Sparse, ...] | None = None
+    token_vectors: tuple[Float32, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -349,6 +349,9 @@ def _running(backend: Backend, wanted: frozenset[Extra]) -> Run:
     """How the backend runs a batch of which this is wanted."""
     if not wanted:
         return lambda texts: Outcome(backend.run(texts))
+    if "sparse" in wanted:
+        run = _running(backend, wanted - {"sparse"})
+        return lambda texts: run(texts).made_sparse()
     extras = [name for name in EXTRAS if name in wanted]
     return lambda texts: backend.run_with(texts, extras)
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from embedding_runtime.service.names import Names, check_task
 from embedding_runtime.service.policy.backlog import Priority, priority_of
 from embedding_runtime.service.prompts import prompt
 from embedding_runtime.service.queries import EmbedQuery, RerankQuery
-from embedding_runtime.service.shaping import check_dimensions, extras, shaped
+from embedding_runtime.service.shaping import check_dimensions, check_outputs, extras, shaped, sparse
 from embedding_runtime.service.state import EngineState, ModelCard
 from embedding_runtime.service.tokenization import Tokenization
 from embedding_runtime.service.tokenizers import Tokenizers
@@ -90,6 +90,7 @@ class Inference:
 
         def tokenize(serving: _Serving) -> list[Tokens]:
             recipe = serving.card.recipe
+            check_outputs(query, recipe, serving.card.id)
             check_dimensions(query, recipe, serving.card.dimensions)
             if query.token_ids:
                 return serving.tokenization.given(query.token_ids, truncate=query.truncate)
@@ -100,7 +101,14 @@ class Inference:
         priority = query.priority or priority_of(len(inputs))
         work = _Work(tokenize, sum(map(len, inputs)), priority, lambda recipe: extras(query, recipe))
         card, tokens, rows, stages = await self._answer(query.model, "embed", work)
-        return Embeddings(card, shaped(rows, query, card.recipe), tokens, stages)
+        found = Embeddings(card, shaped(rows, query, card.recipe), tokens, stages)
+        if not rows.extras:
+            return found
+        return replace(
+            found,
+            sparse=sparse(rows.extras["sparse"]) if "sparse" in rows.extras else None,
+            token_vectors=tuple(rows.extras["tokens"]) if "tokens" in rows.extras else None,
+        )
 
     async def rerank(self, query: RerankQuery) -> Ranking:
         """Score every document for the query. Raises RequestError, ServingError."""

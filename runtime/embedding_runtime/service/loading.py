@@ -43,6 +43,9 @@ _log = logger("loading")
 
 # A session may take minutes to build, with the interpreter's lock held all that time.
 _BUILD_SECONDS = 600.0
+# Of one batch of a sparse model, which has a number for each token and each word that it knows: 125 MB with
+# BERT's vocabulary.
+_SPARSE_TOKENS = 1024
 
 
 @dataclass(frozen=True)
@@ -150,10 +153,11 @@ class OnnxLoading:
             width = backend.warm_up()
             self._check(backend, prepared, recipe)
             clock = clock_of(backend.provider, self._execution.threads)
+            most = _SPARSE_TOKENS if recipe.kind == "sparse" else None
             costs = kept(
                 self._prepared_dirs,
                 self._key(backend, prepared),
-                lambda: calibrate(backend, recipe.max_tokens, clock=clock),
+                lambda: calibrate(backend, recipe.max_tokens, clock=clock, most=most),
             )
             return width, costs
         except BaseException:

@@ -10,6 +10,9 @@ Truncate = Literal["never", "model", "left", "right"]
 """Where an input that is too long loses tokens: nowhere, which is an error; on the side that the model's
 tokenizer says; at its beginning; at its end."""
 
+Output = Literal["dense", "sparse", "tokens"]
+"""A vector; the words that matter with their weights; a vector for each token."""
+
 
 @dataclass(frozen=True)
 class EmbedQuery:
@@ -19,6 +22,7 @@ class EmbedQuery:
     text. `normalize`: whether vectors have the length 1; None as the model says. `dimensions`: how many of
     the first numbers are wanted, which are normalised again where the vector was; a model that was not
     trained for that refuses unless `untrained_dimensions`. `priority` None: by the number of inputs.
+    `outputs`: what is wanted; none of them: what the model gives.
     """
 
     texts: Sequence[str]
@@ -30,6 +34,7 @@ class EmbedQuery:
     dimensions: int | None = None
     untrained_dimensions: bool = False
     token_ids: Sequence[Sequence[int]] = ()
+    outputs: tuple[Output, ...] = ("dense",)
     priority: Priority | None = None
 
 

@@ -1,15 +1,35 @@
-"""Vectors as a request wants them: of length 1 or as they were, and only their first numbers. Pure."""
+"""What a request wants of a model, and vectors as it wants them: of length 1 or as they were, and only their
+first numbers. Pure.
+"""
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from embedding_runtime.engine.backend import Extra, Float32
-from embedding_runtime.errors import InvalidRequestError, UntrainedDimensionsError
-from embedding_runtime.model.recipe import Recipe
-from embedding_runtime.service.queries import EmbedQuery
+from embedding_runtime.errors import InvalidRequestError, UntrainedDimensionsError, WrongTaskError
+from embedding_runtime.model.recipe import Kind, Recipe
+from embedding_runtime.service.answers import Sparse
+from embedding_runtime.service.queries import EmbedQuery, Output
 from embedding_runtime.service.wire import Rows
 
 # As sentence-transformers and torch.nn.functional.normalize have it.
 _LEAST_NORM = np.float32(1e-12)
+
+
+_GIVES: Mapping[Kind, tuple[Output, ...]] = {"dense": ("dense", "tokens"), "sparse": ("sparse",)}
+
+
+def check_outputs(query: EmbedQuery, recipe: Recipe, model: str) -> None:
+    """Raise WrongTaskError where the model does not give what the query wants."""
+    gives = _GIVES[recipe.kind]
+    missing = [name for name in query.outputs if name not in gives]
+    if missing:
+        raise WrongTaskError(
+            f"{model} gives {' and '.join(gives)} output, not {missing[0]}: ask /embed for it with "
+            f'"outputs": ["{gives[0]}"], or name another model',
+            param="model",
+        )
 
 
 def check_dimensions(query: EmbedQuery, recipe: Recipe, dimensions: int | None) -> None:
@@ -34,13 +54,24 @@ def check_dimensions(query: EmbedQuery, recipe: Recipe, dimensions: int | None) 
 
 
 def extras(query: EmbedQuery, recipe: Recipe) -> tuple[Extra, ...]:
-    """What the model has to give beside its rows: their lengths, where it made them 1 unasked."""
-    return ("norm",) if recipe.normalize and query.normalize is False else ()
+    """What the engine has to give beside rows, or instead of them: lengths, where the model makes them 1 and
+    nobody wants that; vectors of tokens; sparse rows.
+    """
+    wanted: list[Extra] = []
+    if recipe.normalize and query.normalize is False:
+        wanted.append("norm")
+    if "tokens" in query.outputs:
+        wanted.append("tokens")
+    if recipe.kind == "sparse":
+        wanted.append("sparse")
+    return tuple(wanted)
 
 
 def shaped(found: Rows, query: EmbedQuery, recipe: Recipe) -> Float32:
-    """The rows, float32 [n, d], as `query` wants them."""
+    """The rows, float32 [n, d], as `query` wants them; without dimensions where it wants none."""
     rows = found.values
+    if query.outputs and "dense" not in query.outputs:
+        return rows[:, :0]
     if "norm" in found.extras:
         rows = rows * np.concatenate(found.extras["norm"])
     unit = recipe.normalize if query.normalize is None else query.normalize
@@ -51,3 +82,11 @@ def shaped(found: Rows, query: EmbedQuery, recipe: Recipe) -> Float32:
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
         rows = rows / np.maximum(norms, _LEAST_NORM)
     return np.ascontiguousarray(rows, dtype=np.float32)
+
+
+def sparse(found: Sequence[Float32]) -> tuple[Sparse, ...]:
+    """What the engine's extra of that name, [k, 2] for each text, means."""
+    return tuple(
+        Sparse(np.ascontiguousarray(each[:, 0]).view(np.int32), np.ascontiguousarray(each[:, 1]))
+        for each in found
+    )

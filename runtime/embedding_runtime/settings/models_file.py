@@ -20,7 +20,7 @@ from embedding_runtime.errors import SettingsError
 
 Task = Literal["embed", "rerank"]
 Precision = Literal["auto", "fp32", "fp16", "bf16", "int8"]
-Pooling = Literal["cls", "max", "mean", "mean_sqrt_len", "weightedmean", "lasttoken"]
+Pooling = Literal["cls", "max", "mean", "mean_sqrt_len", "weightedmean", "lasttoken", "splade"]
 
 # The order in which sentence-transformers concatenates several poolings.
 POOLINGS: tuple[str, ...] = get_args(Pooling)

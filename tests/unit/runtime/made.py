@@ -90,6 +90,26 @@ def write_pooled(folder: Path) -> Path:
     return folder
 
 
+def write_sparse(folder: Path) -> Path:
+    """A masked language model: `table` times its transpose are the logits of each token."""
+    write_embedder(folder, modules=False)
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["hidden"]),
+        helper.make_node("MatMul", ["hidden", "words"], ["logits"]),
+    ]
+    outputs = [_value("logits", TensorProto.FLOAT, ["b", "s", len(VOCABULARY)])]
+    tensors: dict[str, NDArray[Any]] = {"table": table(), "words": np.ascontiguousarray(table().T)}
+    _write_graph(folder / "onnx/model.onnx", nodes, outputs, tensors)
+    return folder
+
+
+def sparse(text: str) -> dict[int, float]:
+    """What the sparse model gives for a text: weight by word."""
+    logits = table()[[CLS, *ids(text), SEP]] @ table().T
+    weights = np.log1p(np.maximum(logits, 0)).max(axis=0)
+    return {word: float(weight) for word, weight in enumerate(weights) if weight > 0}
+
+
 def write_reranker(folder: Path, *, max_tokens: int = 16, labels: int = 1) -> Path:
     """A cross-encoder repository."""
     nodes = [

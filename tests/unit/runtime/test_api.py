@@ -32,9 +32,10 @@ def test_what_an_embedding_request_asks_for_reaches_the_inference() -> None:
     inference = FakeInference()
     asked = {"truncate": False, "prompt_name": "p", "input_type": "query"}
     assert ask("POST", "/embed", inference, json={"input": "a", **asked}).status_code == 200
-    assert inference.asked == EmbedQuery(["a"], truncate="never", prompt_name="p", input_type="query")
-    ask("POST", "/embed", inference, json={"input": "a"})
-    assert inference.asked == EmbedQuery(["a"])
+    told = EmbedQuery(["a"], truncate="never", prompt_name="p", input_type="query", outputs=())
+    assert inference.asked == told
+    ask("POST", "/embed", inference, json={"input": "a", "outputs": ["sparse"]})
+    assert inference.asked == EmbedQuery(["a"], outputs=("sparse",))
 
 
 def test_the_id_of_the_model_answers_where_an_alias_was_asked() -> None:
@@ -200,6 +201,7 @@ def test_the_detail_of_models_tells_what_is_known() -> None:
         "model": "org/embedder",
         "served_names": ["alias"],
         "task": "embed",
+        "kind": "dense",
         "state": "ready",
         "reason": "",
         "message": "",

@@ -32,8 +32,8 @@ class Machine(FakeBackend):
         self.now += self.cost(count, length) / 1000
         return np.zeros((count, 1), dtype=np.float32)
 
-    def measured(self, longest: int, seconds: float = 1e6) -> Calibration:
-        return calibrate(self, longest, seconds=seconds, clock=lambda: self.now)
+    def measured(self, longest: int, seconds: float = 1e6, most: int | None = None) -> Calibration:
+        return calibrate(self, longest, seconds=seconds, clock=lambda: self.now, most=most)
 
 
 def _cpu(texts: int, length: int) -> float:
@@ -65,6 +65,12 @@ def test_on_a_cpu_no_batch_takes_more_memory_than_is_counted_on() -> None:
     machine = Machine(lambda texts, length: 1 + 0.0001 * texts * length)
     assert machine.measured(256).best_tokens == 2048
     assert max(max(batch) * len(batch) for batch in machine.batches) == 2048
+
+
+def test_a_model_that_takes_much_memory_for_each_token_has_smaller_batches() -> None:
+    machine = Machine(lambda texts, length: 1 + 0.001 * texts * length)
+    assert machine.measured(512, most=1024).best_tokens == 1024
+    assert max(len(batch) * max(batch) for batch in machine.batches) == 1024
 
 
 def test_measuring_ends_when_larger_batches_are_no_faster() -> None:

@@ -86,6 +86,20 @@ def test_every_pooling_gives_the_same_inside_the_graph(tmp_path: Path, opset: in
             _check(path, replace(RECIPE, pooling=modes, normalize=normalize), tmp_path)
 
 
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_masked_language_model_gives_weights_of_words(tmp_path: Path, plain: bool) -> None:
+    path = made.write_sparse(tmp_path / "model") / "onnx/model.onnx"
+    recipe = replace(RECIPE, pooling=("splade",), normalize=False)
+    if not plain:
+        rewrite(path, recipe, tmp_path)
+        path = tmp_path / GRAPH
+    texts = ["red cat", "blue dog runs quickly", ""]
+    tokens = [Tokens(np.array([made.CLS, *made.ids(text), made.SEP], dtype=np.int32)) for text in texts]
+    for text, row in zip(texts, _rows(path, recipe, tokens, plain=plain), strict=True):
+        expected = made.sparse(text)
+        assert {int(at): pytest.approx(row[at], abs=1e-5) for at in np.flatnonzero(row)} == expected
+
+
 def test_its_inputs_and_outputs_are_the_agreed_ones(tmp_path: Path) -> None:
     rewrite(_embedder(tmp_path / "model.onnx"), RECIPE, tmp_path)
     session = ort.InferenceSession(str(tmp_path / GRAPH))
