@@ -10,7 +10,8 @@ from embedding_runtime.errors import CorruptModelError, UnsupportedModelError
 
 # What may come after the pooling, in any order and number.
 _AFTER = ("Dense", "LayerNorm", "Normalize")
-_SERVED = ("Transformer", "Pooling", "CrossEncoder", *_AFTER)
+_SERVED = ("Transformer", "MLMTransformer", "Pooling", "SpladePooling", "CrossEncoder", *_AFTER)
+_FIRST, _POOLING = ("Transformer", "MLMTransformer"), ("Pooling", "SpladePooling")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,16 @@ class Modules:
     def folder(self, name: str) -> str:
         """The folder of the step of this class; empty, the top, where there is none."""
         return next((each.folder for each in self.listed if each.name == name), "")
+
+    @property
+    def transformer(self) -> str:
+        """The folder of the step that makes token vectors of tokens."""
+        return next((each.folder for each in self.listed if each.name in _FIRST), "")
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether a vector has a number for each word of the vocabulary."""
+        return any(each.name == "SpladePooling" for each in self.listed)
 
     @property
     def after_pooling(self) -> tuple[Module, ...]:
@@ -61,10 +72,12 @@ def read_modules(folder: Path, model: str) -> Modules:
 def _is_served(names: Sequence[str]) -> bool:
     """Whether tokens become vectors, these become one, and only then something is made of that."""
     once = [name for name in names if name not in _AFTER]
-    if len(once) != len(set(once)) or "Transformer" not in once:
+    if len(once) != len(set(once)) or sum(name in _FIRST for name in once) != 1:
         return False
+    if "SpladePooling" in once:
+        return len(names) == 2 and names[1] == "SpladePooling"
     first = next((at for at, name in enumerate(names) if name in _AFTER), len(names))
-    return "Pooling" not in names[first:] and "Transformer" not in names[first:]
+    return not any(name in _FIRST or name in _POOLING for name in names[first:])
 
 
 def read_json(path: Path, model: str) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def read_recipe(folder: Path, model: str, overrides: Overrides = AS_IT_IS) -> Re
     cannot follow, CorruptModelError for unreadable files.
     """
     modules = read_modules(folder, model)
-    transformer = folder / modules.folder("Transformer")
+    transformer = folder / modules.transformer
     config = read_json(transformer / "config.json", model)
     tokenizer_config = read_json(transformer / "tokenizer_config.json", model)
     tokenizer = transformer / "tokenizer.json"
@@ -147,7 +147,7 @@ def read_task(folder: Path) -> Task | None:
     """
     try:
         modules = read_modules(folder, folder.name)
-        transformer = folder / modules.folder("Transformer")
+        transformer = folder / modules.transformer
         if not (transformer / "tokenizer.json").is_file() or not any(folder.rglob("*.onnx")):
             return None
         config = read_json(transformer / "config.json", folder.name)
@@ -223,7 +223,19 @@ def _chosen_pooling(folder: Path, modules: Modules, overrides: Overrides, model:
                 f"{model}: the pooling splade goes with no other one, nor with normalize: true"
             )
         return tuple(mode for mode in POOLINGS if mode in wanted)
+    if modules.is_sparse:
+        _check_splade(read_json(folder / modules.folder("SpladePooling") / "config.json", model), model)
+        return _SPLADE
     return _pooling(folder / modules.folder("Pooling"), model) if modules else ("mean",)
+
+
+def _check_splade(config: Mapping[str, Any], model: str) -> None:
+    # sentence-transformers' own defaults are what is served.
+    said = (config.get("pooling_strategy", "max"), config.get("activation_function", "relu"))
+    if said != ("max", "relu"):
+        raise UnsupportedModelError(
+            f"{model} asks for the SpladePooling {said[0]} with {said[1]}; only max with relu is served"
+        )
 
 
 def _check_reranker_overrides(overrides: Overrides, model: str) -> None:

@@ -11,11 +11,12 @@ from tests.unit.runtime import made
 TEXTS = ["red cat", "blue dog runs quickly", ""]
 
 
-@pytest.mark.parametrize("provider", ["cpu", "openvino"])
-def test_a_sparse_model_gives_the_words_that_matter(tmp_path: Path, provider: str) -> None:
-    made.write_sparse(tmp_path / "local")
+@pytest.mark.parametrize(("provider", "modules"), [("cpu", True), ("openvino", True), ("cpu", False)])
+def test_a_sparse_model_gives_the_words_that_matter(tmp_path: Path, provider: str, modules: bool) -> None:
+    made.write_sparse(tmp_path / "local", modules=modules)
+    pooling = "" if modules else ", pooling: [splade]"
     config = tmp_path / "models.yaml"
-    config.write_text(f"models:\n  - {{id: team/sparse, path: {tmp_path / 'local'}, pooling: [splade]}}\n")
+    config.write_text(f"models:\n  - {{id: team/sparse, path: {tmp_path / 'local'}{pooling}}}\n")
     variables = environment(
         tmp_path,
         DEFAULT_EMBEDDING_MODEL="team/sparse",

@@ -90,9 +90,16 @@ def write_pooled(folder: Path) -> Path:
     return folder
 
 
-def write_sparse(folder: Path) -> Path:
+def write_sparse(folder: Path, *, modules: bool = True, transformer: str = "Transformer") -> Path:
     """A masked language model: `table` times its transpose are the logits of each token."""
     write_embedder(folder, modules=False)
+    if modules:
+        package = "sentence_transformers.sparse_encoder.models"
+        kinds = {"": transformer, "1_SpladePooling": "SpladePooling"}
+        listed = [{"type": f"{package}.{kind}", "path": path} for path, kind in kinds.items()]
+        _write_json(folder / "modules.json", listed)
+        pooling = {"pooling_strategy": "max", "activation_function": "relu"}
+        _write_json(folder / "1_SpladePooling/config.json", pooling)
     nodes = [
         helper.make_node("Gather", ["table", "input_ids"], ["hidden"]),
         helper.make_node("MatMul", ["hidden", "words"], ["logits"]),

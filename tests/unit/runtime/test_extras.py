@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedding_runtime.engine.backend import EXTRAS, Backend, Execution, Tokens
+from embedding_runtime.engine.backend import Backend, Execution, Extra, Tokens
 from embedding_runtime.engine.choice import make_backend
 from embedding_runtime.errors import UnsupportedFieldError
 from embedding_runtime.model.prepared import Prepared, Target
@@ -14,6 +14,7 @@ from embedding_runtime.registry.cache import find_folder
 from embedding_runtime.service.preparation import prepare
 from tests.unit.runtime import made
 
+BESIDE: list[Extra] = ["norm", "tokens"]
 TEXTS = ["red cat", "blue dog runs quickly", "bird"]
 
 
@@ -39,19 +40,19 @@ def test_lengths_and_token_vectors_come_with_the_rows(tmp_path: Path, provider: 
     source = _source(made.write_embedder(tmp_path / "model"))
     backend = _loaded(source, tmp_path / "prepared", provider, plain=plain)
     texts = [_tokens(text) for text in TEXTS]
-    together = backend.run_with(texts, EXTRAS)
+    together = backend.run_with(texts, BESIDE)
     np.testing.assert_allclose(together.rows, backend.run(texts), atol=1e-6)
     for at, (text, row) in enumerate(zip(texts, together.rows, strict=True)):
         (length,), vectors = together.extras["norm"][at], together.extras["tokens"][at]
         assert vectors.shape == (len(text), made.WIDTH)
         # It is pooled by the mean, and then made a vector of length 1.
         np.testing.assert_allclose(vectors.mean(axis=0), row * length, rtol=1e-5)
-        alone = backend.run_with([text], EXTRAS)
+        alone = backend.run_with([text], BESIDE)
         np.testing.assert_allclose(alone.extras["tokens"][0], vectors, atol=1e-6)
         np.testing.assert_allclose(alone.extras["norm"][0], [length], rtol=1e-5)
     # What was given stays as it was when the next batch runs.
     kept = [part.copy() for part in together.extras["tokens"]]
-    backend.run_with([_tokens("red red red red red")] * 3, EXTRAS)
+    backend.run_with([_tokens("red red red red red")] * 3, BESIDE)
     for before, after in zip(kept, together.extras["tokens"], strict=True):
         np.testing.assert_array_equal(before, after)
     backend.close()

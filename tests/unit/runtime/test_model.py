@@ -41,6 +41,33 @@ def test_an_embedding_repository_is_read(tmp_path: Path) -> None:
     assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
 
 
+@pytest.mark.parametrize("transformer", ["Transformer", "MLMTransformer"])
+def test_a_sparse_encoder_is_told_by_its_modules(tmp_path: Path, transformer: str) -> None:
+    recipe = read_recipe(made.write_sparse(tmp_path, transformer=transformer), "m")
+    assert (recipe.kind, recipe.pooling, recipe.normalize, recipe.assumed) == (
+        "sparse",
+        ("splade",),
+        False,
+        False,
+    )
+    other = {"pooling_strategy": "sum", "activation_function": "relu"}
+    (tmp_path / "1_SpladePooling/config.json").write_text(json.dumps(other))
+    with pytest.raises(UnsupportedModelError, match="SpladePooling sum with relu; only max with relu"):
+        read_recipe(tmp_path, "m")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (Overrides(pooling=("splade", "mean")), "goes with no other one"),
+        (Overrides(pooling=("splade",), normalize=True), "nor with normalize: true"),
+    ],
+)
+def test_what_makes_no_sparse_model_is_refused(tmp_path: Path, overrides: Overrides, words: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=words):
+        read_recipe(made.write_sparse(tmp_path, modules=False), "m", overrides)
+
+
 def test_without_modules_json_the_default_of_sentence_transformers_holds(tmp_path: Path) -> None:
     recipe = read_recipe(made.write_embedder(tmp_path, modules=False), "m")
     assert (recipe.pooling, recipe.normalize, recipe.assumed) == (("mean",), False, True)
