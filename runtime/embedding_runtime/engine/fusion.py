@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embedding_runtime.engine.onnx_backend import open_session
+from embedding_runtime.engine.onnx_backend import inputs_of, open_session
 
 import onnxruntime as ort  # isort: skip  after onnx_backend, which switches its telemetry off
 
@@ -26,7 +26,6 @@ _FUSED = frozenset(
     }
 )
 _SAME = {"SkipLayerNormalization": "LayerNormalization"}
-_TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
 def fused_nodes(path: Path) -> Counter[str]:
@@ -41,7 +40,10 @@ def fused_nodes(path: Path) -> Counter[str]:
         options.enable_profiling = True
         options.profile_file_prefix = f"{folder}/profile"
         session = open_session(path, options)
-        feed = {entry.name: np.ones((1, 2), dtype=_TYPES[entry.type]) for entry in session.get_inputs()}
+        inputs, derived = inputs_of(session)
+        text = np.ones((1, 2), dtype=np.int32)
+        feed = {name: text.astype(kind) for name, kind in inputs.items()}
+        feed |= {each.name: each.array(text, kind) for each, kind in derived}
         session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     kinds = (event["args"]["op_name"] for event in events if event["name"].endswith("_kernel_time"))

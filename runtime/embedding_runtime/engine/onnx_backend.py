@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,12 +25,20 @@ from embedding_runtime.errors import (
     OutOfMemoryError,
     RuntimeFault,
 )
+from embedding_runtime.model.derived import Derived
 from embedding_runtime.model.graph import read_facts
 from embedding_runtime.model.outputs import INPUTS, choose_output, unknown_input
 from embedding_runtime.model.prepared import LOGITS, NORM, TOKENS, VECTOR, Prepared
 from embedding_runtime.model.recipe import Recipe
 
-_DTYPES: dict[str, type[np.generic]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+_DTYPES: dict[str, type[np.generic]] = {
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(bool)": np.bool_,
+}
+_INTEGERS = frozenset({np.int64, np.int32})
 
 _OUT_OF_MEMORY_SECONDS = 5.0
 
@@ -67,6 +76,7 @@ class OnnxBackend:
         self._provider = CPU
         self._fallback: str | None = None
         self._inputs: dict[str, type[np.generic]] = {}
+        self._derived: list[tuple[Derived, np.dtype[Any]]] = []
         self._output = ""
         self._gives_tokens = False
         self._has: frozenset[str] = frozenset()
@@ -94,7 +104,7 @@ class OnnxBackend:
     def load(self) -> None:
         """Create the session and find out what goes in and what comes out; see Backend."""
         self._session = self._create()
-        self._inputs = _input_types(self._session)
+        self._inputs, self._derived = inputs_of(self._session)
         self._has = frozenset(entry.name for entry in self._session.get_outputs())
         if self._prepared.plain:
             ranks = {entry.name: len(entry.shape) for entry in self._session.get_outputs()}
@@ -165,6 +175,7 @@ class OnnxBackend:
         if self._session is None:
             raise InternalError("the model is not loaded")
         feed = {name: getattr(batch, name).astype(kind, copy=False) for name, kind in self._inputs.items()}
+        feed |= {each.name: each.array(batch.attention_mask, kind) for each, kind in self._derived}
         try:
             found = self._session.run(names, feed, self._run_options())
         except Exception as error:
@@ -188,13 +199,25 @@ class OnnxBackend:
         return OutOfMemoryError(message, retry_after=_OUT_OF_MEMORY_SECONDS) if message else None
 
 
-def _input_types(session: ort.InferenceSession) -> dict[str, type[np.generic]]:
+def inputs_of(
+    session: ort.InferenceSession,
+) -> tuple[dict[str, type[np.generic]], list[tuple[Derived, np.dtype[Any]]]]:
+    """A session's inputs: those that a batch is, and those that follow from it, with their types.
+
+    Raises UnsupportedModelError for any other.
+    """
     types: dict[str, type[np.generic]] = {}
+    others = []
     for entry in session.get_inputs():
-        if entry.name not in INPUTS or entry.type not in _DTYPES:
+        kind = _DTYPES.get(entry.type)
+        derived = Derived.of(entry.name, entry.shape)
+        if kind in _INTEGERS and entry.name in INPUTS:
+            types[entry.name] = kind
+        elif kind is not None and derived is not None:
+            others.append((derived, np.dtype(kind)))
+        else:
             raise unknown_input(entry.name, entry.type)
-        types[entry.name] = _DTYPES[entry.type]
-    return types
+    return types, others
 
 
 def dummy(length: int) -> Tokens:

@@ -29,6 +29,7 @@ from embedding_runtime.engine.memory import give_back
 from embedding_runtime.engine.pooling import normalize
 from embedding_runtime.engine.providers import CPU, out_of_memory
 from embedding_runtime.errors import InternalError, OutOfMemoryError, RuntimeFault, UnsupportedModelError
+from embedding_runtime.model.derived import Derived
 from embedding_runtime.model.outputs import INPUTS, choose_output, unknown_input
 from embedding_runtime.model.prepared import LOGITS, NORM, TOKENS, VECTOR, Prepared
 from embedding_runtime.model.recipe import Recipe
@@ -57,6 +58,7 @@ class OpenVinoBackend:
         self._request: openvino.InferRequest | None = None
         self._second: openvino.InferRequest | None = None
         self._inputs: dict[str, np.dtype[Any]] = {}
+        self._derived: list[tuple[Derived, np.dtype[Any]]] = []
         self._gives_tokens = self._normalizes = False
 
     @property
@@ -100,9 +102,13 @@ class OpenVinoBackend:
         """The model with the one output that is wanted; what nothing else needs is not computed."""
         for port in model.inputs:
             name, kind = _name(port), port.get_element_type()
-            if name not in INPUTS or kind not in (openvino.Type.i32, openvino.Type.i64):
+            shape = [each.get_length() if each.is_static else None for each in port.get_partial_shape()]
+            if name in INPUTS and kind in (openvino.Type.i32, openvino.Type.i64):
+                self._inputs[name] = kind.to_dtype()
+            elif derived := Derived.of(name, shape):
+                self._derived.append((derived, kind.to_dtype()))
+            else:
                 raise unknown_input(name, kind.get_type_name())
-            self._inputs[name] = kind.to_dtype()
         ports = {_name(port): port for port in model.outputs}
         if self._prepared.plain:
             ranks = {name: port.get_partial_shape().rank.get_length() for name, port in ports.items()}
@@ -169,6 +175,7 @@ class OpenVinoBackend:
         if request is None:
             raise InternalError("the model is not loaded")
         feed = {name: getattr(batch, name).astype(kind, copy=False) for name, kind in self._inputs.items()}
+        feed |= {each.name: each.array(batch.attention_mask, kind) for each, kind in self._derived}
         try:
             return list(request.infer(feed, share_inputs=True, share_outputs=True).values())
         except Exception as error:

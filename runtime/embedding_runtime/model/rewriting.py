@@ -14,6 +14,7 @@ import onnx
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
 from embedding_runtime.errors import UnsupportedModelError
+from embedding_runtime.model.derived import Derived
 from embedding_runtime.model.endings import ended
 from embedding_runtime.model.fusing import fuse_attention
 from embedding_runtime.model.half import halved
@@ -87,7 +88,7 @@ def _load(path: Path) -> onnx.ModelProto:
 
 def _change_ends(graph: onnx.GraphProto, recipe: Recipe, opset: int, repository: Path) -> None:
     """Give the graph its new inputs and outputs."""
-    inputs = _inputs(graph)
+    inputs, derived = _inputs(graph)
     outputs = {value.name: value.type.tensor_type for value in graph.output}
     ranks = {name: len(kind.shape.dim) for name, kind in outputs.items()}
     chosen, gives_tokens = choose_output(ranks, recipe.kind)
@@ -98,9 +99,11 @@ def _change_ends(graph: onnx.GraphProto, recipe: Recipe, opset: int, repository:
     names = {name: f"own/{name}" for name in _RESERVED}
     names[chosen] = last if is_float else "own/chosen"
     _rename(graph, names)
-    front, head = Head(opset), Head(opset)
+    front, head = Head(opset, "front"), Head(opset)
     for name, kind in inputs.items():
         front.op("Cast", name, out=names[name], to=kind.elem_type)
+    for each, elements in derived:
+        _derive(front, each, elements)
     if not is_float:
         head.op("Cast", names[chosen], out=last, to=TensorProto.FLOAT)
     if recipe.task == "embed":
@@ -111,23 +114,50 @@ def _change_ends(graph: onnx.GraphProto, recipe: Recipe, opset: int, repository:
         inputs.setdefault("attention_mask", inputs["input_ids"])
     del graph.node[:], graph.input[:], graph.output[:]
     graph.node.extend(nodes)
-    graph.initializer.extend(head.constants)
+    graph.initializer.extend([*front.constants, *head.constants])
     # With the exporter's own names of the dimensions: its notes on the values inside name the same, and ONNX
     # Runtime fuses only what it sees the shapes of.
     graph.input.extend(_value(name, inputs[name], TensorProto.INT32) for name in INPUTS if name in inputs)
     graph.output.extend(_outputs(recipe, outputs[chosen], gives_tokens=gives_tokens))
 
 
-def _inputs(graph: onnx.GraphProto) -> dict[str, onnx.TypeProto.Tensor]:
-    """The inputs, which old graphs list together with the weights, and their types."""
+def _inputs(
+    graph: onnx.GraphProto,
+) -> tuple[dict[str, onnx.TypeProto.Tensor], list[tuple[Derived, int]]]:
+    """The inputs, which old graphs list together with the weights, and their types: those that a batch is,
+    and those that follow from it.
+    """
     weights = {tensor.name for tensor in graph.initializer}
     kinds = {value.name: value.type.tensor_type for value in graph.input if value.name not in weights}
     if "input_ids" not in kinds:
         raise UnsupportedModelError(f"the graph takes no input_ids, but {', '.join(kinds) or 'nothing'}")
-    for name, kind in kinds.items():
-        if name not in INPUTS or kind.elem_type not in (TensorProto.INT64, TensorProto.INT32):
+    others = []
+    for name, kind in list(kinds.items()):
+        if name in INPUTS and kind.elem_type in (TensorProto.INT64, TensorProto.INT32):
+            continue
+        derived = Derived.of(name, [each.dim_value or each.dim_param for each in kind.shape.dim])
+        if derived is None:
             raise unknown_input(name, TensorProto.DataType.Name(kind.elem_type))
-    return kinds
+        others.append((derived, kinds.pop(name).elem_type))
+    return kinds, others
+
+
+def _derive(front: Head, each: Derived, elements: int) -> None:
+    """Compute an input that follows from the tokens, of this type of elements."""
+    if each.kind == "branch":
+        front.op("Identity", front.constant(np.zeros(1, dtype=np.bool_)), out=each.name)
+        return
+    shape = front.op("Shape", "input_ids")
+    if each.kind == "memory":
+        texts = front.op("Slice", shape, *(front.constant(np.array([at], dtype=np.int64)) for at in (0, 1)))
+        rest = front.constant(np.array([each.heads, 0, each.width], dtype=np.int64))
+        value = helper.make_tensor("value", elements, [1], [0])
+        front.op("ConstantOfShape", front.op("Concat", texts, rest, axis=0), out=each.name, value=value)
+        return
+    length = front.op("Gather", shape, front.constant(np.array(1, dtype=np.int64)))
+    zero, one = (front.constant(np.array(at, dtype=np.int64)) for at in (0, 1))
+    places = front.op("Expand", front.op("Range", zero, length, one), shape)
+    front.op("Cast", places, out=each.name, to=elements)
 
 
 def _add_vector(head: Head, last: str, recipe: Recipe, repository: Path, *, gives_tokens: bool) -> None:

@@ -117,6 +117,45 @@ def sparse(text: str) -> dict[int, float]:
     return {word: float(weight) for word, weight in enumerate(weights) if weight > 0}
 
 
+def write_decoder(folder: Path, *, positions: bool = True, memory: bool = True) -> Path:
+    """An embedding model that reads from left to right: the vector of a token is the sum of `table` over all
+    tokens up to it, each counted with its place where the graph has `positions`; of a text the last one's.
+    """
+    write_embedder(folder)
+    _write_json(folder / "1_Pooling/config.json", {"pooling_mode_lasttoken": True})
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["each"]),
+        helper.make_node("Cast", ["position_ids"], ["places"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["places", "last"], ["place"]),
+        helper.make_node("Add", ["place", "one"], ["counted"]),
+        helper.make_node("Mul", ["each", "counted"] if positions else ["each", "one"], ["weighed"]),
+        helper.make_node("CumSum", ["weighed", "axis"], ["sums"]),
+        helper.make_node("ReduceSum", ["past_key_values.0.key"], ["before"], keepdims=0),
+        helper.make_node("Add", ["sums", "before"] if memory else ["sums", "none"], ["last_hidden_state"]),
+    ]
+    nodes = nodes if positions else [nodes[0], *nodes[4:]]
+    nodes = nodes if memory else [*nodes[:-2], nodes[-1]]
+    outputs = [_value("last_hidden_state", TensorProto.FLOAT, ["b", "s", WIDTH])]
+    tensors: dict[str, NDArray[Any]] = {
+        "table": table(),
+        "last": np.array([2], dtype=np.int64),
+        "axis": np.array(1, dtype=np.int64),
+        "one": np.ones(1, dtype=np.float32),
+        "none": np.zeros(1, dtype=np.float32),
+    }
+    _write_graph(folder / "onnx/model.onnx", nodes, outputs, tensors)
+    return folder
+
+
+def read_from_the_left(text: str, *, positions: bool = True) -> Array:
+    """What the decoder gives for a text."""
+    rows = table()[[CLS, *ids(text), SEP]]
+    places = np.arange(1, len(rows) + 1, dtype=np.float32)[:, None]
+    total = (rows * places if positions else rows).sum(axis=0)
+    row: Array = total / np.linalg.norm(total)
+    return row
+
+
 def write_reranker(folder: Path, *, max_tokens: int = 16, labels: int = 1) -> Path:
     """A cross-encoder repository."""
     nodes = [
@@ -246,8 +285,11 @@ def _write_graph(
     external: bool = False,
 ) -> None:
     used = {name for node in nodes for name in node.input}
-    names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in used]
+    known = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+    names = [name for name in known if name in used]
     inputs = [_value(name, TensorProto.INT64, ["b", "s"]) for name in names]
+    past = [name for name in sorted(used) if name.startswith("past_key_values")]
+    inputs += [_value(name, TensorProto.FLOAT, ["b", 2, "earlier", 8]) for name in past]
     initializers = [numpy_helper.from_array(value, name) for name, value in tensors.items()]
     graph = helper.make_graph(nodes, "made", inputs, outputs, initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
