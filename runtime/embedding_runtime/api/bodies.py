@@ -16,12 +16,15 @@ from embedding_runtime.errors import (
     RequestError,
     RequestTooLargeError,
     TooManyInputsError,
+    UnsupportedFieldError,
 )
 
 _Body = TypeVar("_Body", bound=BaseModel)
 
 # So many values are checked against a schema in some 3 ms, with Python's lock held.
-_MANY_VALUES = 65_536
+MANY_VALUES = 65_536
+# As much of a name as a message shows.
+_LONGEST_NAME = 100
 
 
 async def read_body(receive: Receive, headers: Mapping[bytes, bytes], most: int) -> bytes:
@@ -52,15 +55,15 @@ def _too_large(most: int) -> RequestTooLargeError:
     return RequestTooLargeError(f"the body is larger than {most} bytes (MAX_REQUEST_BYTES)")
 
 
-async def check_values(body: bytes, inputs: int) -> None:
-    """Refuse a body of JSON with far more values than a request for so many inputs could have.
+async def check_values(body: bytes, inputs: int, most: int = MANY_VALUES) -> None:
+    """Refuse JSON with far more values than a request for so many inputs could have, but none of `most`.
 
     Reading millions of them would hold Python's lock for a quarter of a second. A body with few commas, which
     almost all have, takes a look; of others those are counted that lie outside strings, in a thread.
 
     Raises TooManyInputsError.
     """
-    most = max(inputs, _MANY_VALUES)
+    most = max(inputs, most)
     if body.count(b",") > most and await asyncio.to_thread(separators, body) > most:
         raise TooManyInputsError(
             f"the body holds more than {most} values; one request may hold {inputs} inputs"
@@ -105,6 +108,8 @@ def mistake(entries: list[ErrorDetails]) -> RequestError:
         reason = first.get("ctx", {}).get("error", first["msg"])
         return MalformedRequestError(f"the body is not JSON: {reason}")
     where = _where(first)
+    if first["type"] == "extra_forbidden":
+        return UnsupportedFieldError(f"{where} is not a field that is served here; leave it out", param=where)
     variants = dict.fromkeys(entry["msg"] for entry in furthest if _where(entry) == where)
     return InvalidRequestError(f"{where or 'body'}: {' or: '.join(variants)}", param=where or None)
 
@@ -115,5 +120,11 @@ def _rank(entry: ErrorDetails) -> tuple[int, bool]:
 
 def _where(entry: ErrorDetails) -> str:
     # Unions name the variant that was tried; a client knows its fields and its places in a list only.
-    parts = [str(part) for part in entry["loc"]]
-    return ".".join(part for part in parts if part.isdigit() or (part.isidentifier() and part != "str"))
+    *path, last = (str(part) for part in entry["loc"] or ("",))
+    if entry["type"] != "extra_forbidden":  # which a client may have called anything
+        path, last = [*path, last], ""
+    return ".".join([*filter(_is_field, path), *([last[:_LONGEST_NAME]] if last else [])])
+
+
+def _is_field(part: str) -> bool:
+    return part.isdigit() or (part.isidentifier() and part.islower() and part not in ("str", "int"))

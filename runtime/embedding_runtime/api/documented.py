@@ -5,17 +5,20 @@ The page and all that it loads come from this server: nothing is fetched from an
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import fastapi_offline
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
+from pydantic import BaseModel, TypeAdapter
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from embedding_runtime import errors
-from embedding_runtime.api.answers import ErrorAnswer
+from embedding_runtime.api.error_form import DOCUMENTED, ErrorForm
 from embedding_runtime.api.errors import described
+from embedding_runtime.api.inference_route import InferenceRoute
+from embedding_runtime.api.paths import error_form
 from embedding_runtime.api.priority import HEADER
 from embedding_runtime.api.vectors import JSON, Form
 from embedding_runtime.errors import RuntimeFault
@@ -73,12 +76,13 @@ _REQUEST_HEADERS = [
 ]
 
 
-def failures() -> dict[int | str, dict[str, Any]]:
+def failures(form: ErrorForm = DOCUMENTED) -> dict[int | str, dict[str, Any]]:
     """The error answers of an inference endpoint, as FastAPI's `responses` takes them."""
-    return {
-        described(examples[0])[0]: {"description": text, "model": ErrorAnswer}
-        for text, examples in _EXAMPLES.items()
-    }
+    texts: dict[int | str, dict[str, None]] = {}
+    for text, examples in _EXAMPLES.items():
+        for error in examples:
+            texts.setdefault(described(error, form)[0], {})[text] = None
+    return {status: {"description": "; ".join(told), "model": form.answer} for status, told in texts.items()}
 
 
 def request_headers() -> dict[str, Any]:
@@ -116,9 +120,12 @@ def complete(app: FastAPI, *, keys: bool) -> None:
 
     def completed() -> dict[str, Any]:
         document = generate()
+        for route in app.routes:
+            if isinstance(route, InferenceRoute):
+                _add_variants(document, route)
         for path, methods in document["paths"].items():
             for operation in methods.values():
-                _add_examples(operation["responses"])
+                _add_examples(operation["responses"], error_form(path))
                 if keys and not path.startswith("/health/"):
                     operation["security"] = [{"bearer": []}, {"header": []}]
                     operation["responses"].setdefault("401", {"description": _NO_KEY})
@@ -132,12 +139,47 @@ def complete(app: FastAPI, *, keys: bool) -> None:
     app.openapi = completed  # type: ignore[method-assign]
 
 
-def _add_examples(responses: dict[str, Any]) -> None:
+def _add_variants(document: dict[str, Any], route: InferenceRoute) -> None:
+    """Say of a path that it takes other forms of requests too, with their answers."""
+    operation = document["paths"][route.path_format]["post"]
+    for variant in route.variants:
+        names = document["components"]["schemas"]
+        request = operation["requestBody"]["content"]["application/json"]
+        _either(request, _schema(variant.schema, "validation", names))
+        answers = {200: {"description": "", "model": variant.answer}, **failures(variant.errors)}
+        for status, answer in answers.items():
+            response = operation["responses"].setdefault(
+                str(status), {"description": answer["description"], "content": {"application/json": {}}}
+            )
+            _either(response["content"]["application/json"], _schema(answer["model"], "serialization", names))
+
+
+def _schema(kind: Any, mode: Literal["validation", "serialization"], names: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a type, those that it refers to being put into `names`."""
+    schema = TypeAdapter(kind).json_schema(mode=mode, ref_template="#/components/schemas/{model}")
+    names.update(schema.pop("$defs", {}))
+    if not isinstance(kind, type) or not issubclass(kind, BaseModel):
+        return schema
+    names[kind.__name__] = schema
+    return {"$ref": f"#/components/schemas/{kind.__name__}"}
+
+
+def _either(content: dict[str, Any], schema: dict[str, Any]) -> None:
+    there = content.get("schema")
+    known = [] if there is None else there.get("anyOf", [there])
+    if schema not in known:
+        content["schema"] = {"anyOf": [*known, schema]} if known else schema
+
+
+def _add_examples(responses: dict[str, Any], form: ErrorForm) -> None:
     # FastAPI would drop a `param` that is null.
-    for examples in _EXAMPLES.values():
-        content = responses.get(str(described(examples[0])[0]), {}).get("content", {}).get("application/json")
-        if content and content["schema"].get("$ref", "").endswith(f"/{ErrorAnswer.__name__}"):
-            content["examples"] = {error.code: {"value": described(error)[1]} for error in examples}
+    for error in (error for examples in _EXAMPLES.values() for error in examples):
+        status, body = described(error, form)
+        content = responses.get(str(status), {}).get("content", {}).get("application/json", {})
+        schema = content.get("schema", {})
+        first = schema.get("anyOf", [schema])[0]
+        if first.get("$ref", "").endswith(f"/{form.answer.__name__}"):
+            content.setdefault("examples", {})[error.code] = {"value": body}
 
 
 def add_page(app: FastAPI) -> None:

@@ -1,8 +1,4 @@
-"""The one table from domain error to HTTP status, and the one shape of an error's body.
-
-{"error": {"message", "type", "param", "code"}}: `type` is the class of mistake as OpenAI's clients know it,
-`code` the domain error's stable name.
-"""
+"""The one table from domain error to HTTP status. How it is told is the form of the request's dialect."""
 
 import math
 from collections.abc import Mapping
@@ -17,6 +13,7 @@ from starlette.responses import Response
 from embedding_runtime import errors
 from embedding_runtime.api.bodies import mistake
 from embedding_runtime.api.codings import OFFERED
+from embedding_runtime.api.error_form import DOCUMENTED, ErrorForm, Told
 from embedding_runtime.api.exchange import exchange_of
 from embedding_runtime.api.responses import json_response
 from embedding_runtime.errors import RuntimeFault
@@ -54,15 +51,21 @@ _PLAIN = {404: ("not_found_error", "NotFound"), 405: ("invalid_request_error", "
 _OTHER = ("invalid_request_error", "MalformedRequest")
 
 
-def described(error: RuntimeFault) -> tuple[int, dict[str, Any]]:
-    """The status and the body for a domain error."""
+def told(error: RuntimeFault) -> Told:
+    """What there is to say of a domain error."""
     status, kind = next((status, kind) for row, status, kind in _TABLE if isinstance(error, row))
-    return status, _body(error.message, kind, getattr(error, "param", None), error.code)
+    return Told(status, kind, error.message, getattr(error, "param", None), error.code)
 
 
-def error_response(error: RuntimeFault) -> Response:
+def described(error: RuntimeFault, form: ErrorForm = DOCUMENTED) -> tuple[int, dict[str, Any]]:
+    """The status and the body for a domain error."""
+    about = told(error)
+    return form.status(about), form.body(about)
+
+
+def error_response(error: RuntimeFault, form: ErrorForm = DOCUMENTED) -> Response:
     """The answer for a domain error: Retry-After where waiting helps, x-should-retry where nothing does."""
-    status, body = described(error)
+    status, body = described(error, form)
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
@@ -76,7 +79,7 @@ def error_response(error: RuntimeFault) -> Response:
 
 
 def install(app: FastAPI) -> None:
-    """Make what the router and the routes raise answer in the one shape."""
+    """Make what the router and the routes raise answer in the request's form."""
     app.add_exception_handler(RuntimeFault, _on_fault)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
@@ -89,8 +92,9 @@ def answer(error: Exception, scope: Mapping[str, object]) -> Response:
         error = errors.InternalError("internal error; the server's log has it under the request id")
     elif isinstance(error, errors.InternalError):
         _log.error("request failed", error=error.message)
-    exchange_of(scope).failure = error.code
-    return error_response(error)
+    exchange = exchange_of(scope)
+    exchange.failure = error.code
+    return error_response(error, exchange.errors)
 
 
 async def _on_fault(request: Request, error: Exception) -> Response:
@@ -109,12 +113,8 @@ async def _on_http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     kind, code = _PLAIN.get(error.status_code, _OTHER)
-    exchange_of(request.scope).failure = code
+    exchange = exchange_of(request.scope)
+    exchange.failure = code
+    body = exchange.errors.body(Told(error.status_code, kind, str(error.detail), None, code))
     headers = {**(error.headers or {}), "x-should-retry": "false"}
-    return json_response(
-        _body(str(error.detail), kind, None, code), status=error.status_code, headers=headers
-    )
-
-
-def _body(message: str, kind: str, param: str | None, code: str) -> dict[str, Any]:
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    return json_response(body, status=error.status_code, headers=headers)

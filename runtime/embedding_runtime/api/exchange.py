@@ -9,7 +9,9 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
+from embedding_runtime.api.error_form import DOCUMENTED, ErrorForm
 from embedding_runtime.service.answers import Stage
+from embedding_runtime.settings import Task
 
 SCOPE_KEY = "embedding_runtime.exchange"
 
@@ -21,7 +23,8 @@ class Exchange:
     """`headers`: lower-case name to value. `label`: the model's name for metrics, else `unknown`.
 
     `began` in seconds since the epoch. `failure` is the error's code, `stages` what the time went into.
-    `in_flight`: whether it is counted among the inference requests that are being answered.
+    `in_flight`: whether it is counted among the inference requests that are being answered, `task`: as what.
+    `errors`: how an error is told.
     """
 
     id: str
@@ -37,6 +40,8 @@ class Exchange:
     status: int = 0
     failure: str | None = None
     in_flight: bool = False
+    task: Task = "embed"
+    errors: ErrorForm = DOCUMENTED
 
     @classmethod
     def of(cls, scope: Any) -> "Exchange":

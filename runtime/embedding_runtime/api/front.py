@@ -15,7 +15,9 @@ from embedding_runtime.api.errors import answer
 from embedding_runtime.api.exchange import SCOPE_KEY, Exchange
 from embedding_runtime.api.keys import ApiKeys
 from embedding_runtime.api.life import Life
+from embedding_runtime.api.paths import INFERENCE, error_form
 from embedding_runtime.errors import DrainingError
+from embedding_runtime.settings import Task
 from embedding_runtime.telemetry import logger, request_id
 from embedding_runtime.tracing import Tracing
 
@@ -23,10 +25,10 @@ _log = logger("access")
 
 _Metric = TypeVar("_Metric", Counter, Histogram)
 
-# The endpoints that are counted, and the metrics that count them.
-_INFERENCE: dict[str, tuple[Counter, Histogram]] = {
-    "/embed": (metrics.EMBED_REQUESTS, metrics.EMBED_SECONDS),
-    "/rerank": (metrics.RERANK_REQUESTS, metrics.RERANK_SECONDS),
+# What counts inference requests.
+_METRICS: dict[Task, tuple[Counter, Histogram]] = {
+    "embed": (metrics.EMBED_REQUESTS, metrics.EMBED_SECONDS),
+    "rerank": (metrics.RERANK_REQUESTS, metrics.RERANK_SECONDS),
 }
 # Asked every few seconds, by probes and scrapers.
 _PERIODIC = ("/health/", "/metrics")
@@ -48,8 +50,10 @@ class Front:
             return
         exchange = scope[SCOPE_KEY] = Exchange.of(scope)
         request_id.set(exchange.id)
-        exchange.in_flight = exchange.method == "POST" and exchange.path in _INFERENCE
+        exchange.errors = error_form(exchange.path)
+        exchange.in_flight = exchange.method == "POST" and exchange.path in INFERENCE
         if exchange.in_flight:
+            exchange.task = INFERENCE[exchange.path]
             self._life.asked()
             metrics.IN_FLIGHT.inc()
         try:
@@ -120,7 +124,7 @@ def _trace(tracing: Tracing, exchange: Exchange, seconds: float) -> str:
     if exchange.failure:
         attributes["error.type"] = exchange.failure
     # A name of few values: paths that are not served would make as many as clients think of.
-    name = f"{exchange.method} {exchange.path}" if exchange.path in _INFERENCE else exchange.method
+    name = f"{exchange.method} {exchange.path}" if exchange.path in INFERENCE else exchange.method
     return tracing.record(
         name,
         exchange.headers,
@@ -138,7 +142,7 @@ def _count(exchange: Exchange) -> None:
         return
     exchange.in_flight = False
     metrics.IN_FLIGHT.dec()
-    requests, seconds = _INFERENCE[exchange.path]
+    requests, seconds = _METRICS[exchange.task]
     label = exchange.label
     if exchange.status in _SUCCESSES:
         _labelled(requests, label, "success").inc()

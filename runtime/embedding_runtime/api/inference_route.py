@@ -5,7 +5,10 @@ FastAPI reads the endpoint's signature for its OpenAPI document; the request its
 dependency machinery, which costs more than everything else between socket and tokenizer.
 """
 
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, get_type_hints
 
 from fastapi.routing import APIRoute
@@ -14,34 +17,95 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from embedding_runtime.api.bodies import check_values, parse, read_body
+from embedding_runtime.api.bodies import MANY_VALUES, check_values, parse, read_body
 from embedding_runtime.api.codings import decoded
+from embedding_runtime.api.error_form import ErrorForm
 from embedding_runtime.api.exchange import exchange_of
 from embedding_runtime.api.waiting import allowed_seconds, deadline, while_connected
-from embedding_runtime.settings import ServeSettings
+from embedding_runtime.settings import ServeSettings, Task
 
 Endpoint = Callable[[Any, Request], Awaitable[Response]]
 
 
+@dataclass(frozen=True)
+class Variant:
+    """A form of requests that shares a path with another one, and is told from it by a key of its body.
+
+    `task`: as what it is counted; `answer`: the schema of a successful answer.
+    """
+
+    key: str
+    endpoint: Endpoint
+    answer: Any
+    errors: ErrorForm
+    task: Task
+
+    @cached_property
+    def schema(self) -> type[BaseModel]:
+        """Of its requests."""
+        return schema_of(self.endpoint)
+
+    @cached_property
+    def _quoted(self) -> bytes:
+        return f'"{self.key}"'.encode()
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[bytes]:
+        return re.compile(re.escape(self._quoted) + rb"\s*:")
+
+    def fits(self, body: bytes) -> bool:
+        """Whether the JSON `body` has the key, which is seen without parsing it: in a text, quotes have
+        backslashes.
+        """
+        return self._quoted in body and self._pattern.search(body) is not None
+
+
 class InferenceRoute(APIRoute):
-    """The route of an `async def endpoint(body: Schema, request: Request) -> Response`."""
+    """The route of an `async def endpoint(body: Schema, request: Request) -> Response`.
 
-    def __init__(self, path: str, endpoint: Endpoint, **options: Any) -> None:
+    `most_values`: how many values a body may hold where that is more than inputs may be.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        endpoint: Endpoint,
+        *,
+        variants: Sequence[Variant] = (),
+        most_values: int = MANY_VALUES,
+        **options: Any,
+    ) -> None:
         super().__init__(path, endpoint, **options)
-        self.app = _answering(endpoint, get_type_hints(endpoint)["body"])
+        self.variants = variants
+        self.app = _answering(endpoint, variants, most_values)
 
 
-def _answering(endpoint: Endpoint, schema: type[BaseModel]) -> ASGIApp:
+def schema_of(endpoint: Endpoint) -> type[BaseModel]:
+    """The schema of the requests that an endpoint answers."""
+    schema: type[BaseModel] = get_type_hints(endpoint)["body"]
+    return schema
+
+
+def _answering(endpoint: Endpoint, variants: Sequence[Variant], most_values: int) -> ASGIApp:
+    schema = schema_of(endpoint)
+
     async def answering(scope: Scope, receive: Receive, send: Send) -> None:
         settings: ServeSettings = scope["app"].state.settings
-        headers = exchange_of(scope).headers
+        exchange = exchange_of(scope)
+        headers = exchange.headers
         async with deadline(allowed_seconds(headers, settings.request_timeout_secs)):
             sent = await read_body(receive, headers, settings.max_request_bytes)
             content = await decoded(sent, headers, settings.max_request_bytes)
-            await check_values(content, settings.max_inputs_per_request)
-            body = parse(schema, content, headers)
+            answers, wanted = endpoint, schema
+            for variant in variants:
+                if variant.fits(content):
+                    answers, wanted = variant.endpoint, variant.schema
+                    exchange.errors, exchange.task = variant.errors, variant.task
+                    break
+            await check_values(content, settings.max_inputs_per_request, most_values)
+            body = parse(wanted, content, headers)
             async with while_connected(receive):
-                response = await endpoint(body, Request(scope))
+                response = await answers(body, Request(scope))
         await response(scope, receive, send)
 
     return answering

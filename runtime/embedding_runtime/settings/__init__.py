@@ -13,6 +13,7 @@ from embedding_runtime.settings.serve import (
     DEFAULT_RERANKING_MODEL,
     ServeSettings,
 )
+from embedding_runtime.settings.vocabulary import vocabulary
 
 __all__ = [
     "DEFAULT_EMBEDDING_MODEL",
@@ -28,4 +29,5 @@ __all__ = [
     "ServeSettings",
     "Task",
     "parse_filter",
+    "vocabulary",
 ]

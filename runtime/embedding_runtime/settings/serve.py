@@ -16,6 +16,7 @@ from embedding_runtime.settings.models_file import (
     Precision,
     read_models_file,
 )
+from embedding_runtime.settings.vocabulary import vocabulary
 
 DEFAULT_EMBEDDING_MODEL = "BAAI/bge-small-en-v1.5"
 DEFAULT_RERANKING_MODEL = "BAAI/bge-reranker-base"
@@ -88,6 +89,14 @@ class ServeSettings(HubSettings):
         alias="ALLOWED_MODELS",
         description="glob patterns of the ids that requests may name, separated by commas; unset: the "
         "configured models, the cache and the catalogue",
+    )
+    openai_token_ids: str | None = Field(
+        None,
+        pattern=r"\S",
+        alias="OPENAI_TOKEN_IDS",
+        description="what the token ids are that `/v1/embeddings` gets instead of text: `model`: the model's "
+        "own; an encoding's name, such as `cl100k_base`, with `runtime[token-ids]` installed, or the path of "
+        "a `.tiktoken` file: they are turned back into text; unset: refused",
     )
     model_file: str | None = Field(
         None,
@@ -268,6 +277,11 @@ class ServeSettings(HubSettings):
         mistakes = []
         try:
             _ = self.models
+        except SettingsError as error:
+            mistakes += error.mistakes
+        try:
+            if self.openai_token_ids not in (None, "model"):
+                vocabulary(self.openai_token_ids)
         except SettingsError as error:
             mistakes += error.mistakes
         if self.api_key_file is not None:

@@ -31,6 +31,9 @@ def test_every_endpoint_is_there(document: dict[str, Any]) -> None:
         "/health/serving",
         "/health/ready",
         "/metrics",
+        "/v1/embeddings",
+        "/v1/models",
+        "/v1/models/{name}",
     }
 
 
