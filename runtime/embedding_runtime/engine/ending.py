@@ -12,6 +12,7 @@ import numpy as np
 from embedding_runtime.engine.backend import Float32, Int32
 from embedding_runtime.engine.pooling import normalize, pool
 from embedding_runtime.errors import CorruptModelError
+from embedding_runtime.model.judging import Judge
 from embedding_runtime.model.layers import EPSILON, Layer, Weights, read_weights
 from embedding_runtime.model.recipe import Recipe
 
@@ -35,10 +36,19 @@ class Ending:
         """The vectors float32 [b, width], not yet normalised, of token vectors [b, s, h] where mask [b, s]
         is 1. Raises CorruptModelError for layers that do not fit.
         """
+        if self._recipe.judge:
+            return _judged(tokens, mask, self._recipe.judge)
         rows = pool(tokens, mask, self._recipe.pooling)
         for layer, weights in zip(self._recipe.layers, self._weights, strict=True):
             rows = normalize(rows) if weights is None else _applied(layer, weights, rows)
         return rows
+
+
+def _judged(logits: Float32, mask: Int32, judge: Judge) -> Float32:
+    """[b, 1]: how much more the last token of each text says yes than no."""
+    last = pool(logits, mask, ["lasttoken"])
+    score = last[:, judge.yes] if judge.no is None else last[:, judge.yes] - last[:, judge.no]
+    return score[:, None]
 
 
 def _applied(layer: Layer, weights: Weights, rows: Float32) -> Float32:

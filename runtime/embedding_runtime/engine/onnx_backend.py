@@ -108,7 +108,7 @@ class OnnxBackend:
         self._has = frozenset(entry.name for entry in self._session.get_outputs())
         if self._prepared.plain:
             ranks = {entry.name: len(entry.shape) for entry in self._session.get_outputs()}
-            self._output, self._gives_tokens = choose_output(ranks, self._recipe.kind)
+            self._output, self._gives_tokens = choose_output(ranks, self._recipe)
         else:
             self._output = VECTOR if self._recipe.task == "embed" else LOGITS
         # A text's row must not depend on its company: where it would, each text is computed alone.

@@ -112,7 +112,7 @@ class OpenVinoBackend:
         ports = {_name(port): port for port in model.outputs}
         if self._prepared.plain:
             ranks = {name: port.get_partial_shape().rank.get_length() for name, port in ports.items()}
-            name, self._gives_tokens = choose_output(ranks, self._recipe.kind)
+            name, self._gives_tokens = choose_output(ranks, self._recipe)
         elif self._precision == "bf16" and TOKENS in ports:
             # What is pooled in 8 significant bits moves three times as much with its company as what is not.
             name, self._gives_tokens = TOKENS, True

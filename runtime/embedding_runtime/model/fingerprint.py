@@ -29,6 +29,8 @@ def fingerprint(weights: Sequence[str], tokenizer: str, recipe: Recipe) -> str:
     layers = settings.pop("layers")
     if layers:  # which none had before they were read; where a layer's weights lie changes nothing
         settings["layers"] = [{key: layer[key] for key in layer if key != "file"} for layer in layers]
+    if settings["judge"] is None:
+        del settings["judge"]
     if settings["truncation_side"] == "right":  # which all were before this was read
         del settings["truncation_side"]
     content = {"format": _FORMAT, "weights": list(weights), "tokenizer": tokenizer, "recipe": settings}

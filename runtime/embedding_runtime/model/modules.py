@@ -10,7 +10,7 @@ from embedding_runtime.errors import CorruptModelError, UnsupportedModelError
 
 # What may come after the pooling, in any order and number.
 _AFTER = ("Dense", "LayerNorm", "Normalize")
-_SERVED = ("Transformer", "MLMTransformer", "Pooling", "SpladePooling", "CrossEncoder", *_AFTER)
+_SERVED = ("Transformer", "MLMTransformer", "Pooling", "SpladePooling", "CrossEncoder", "LogitScore", *_AFTER)
 _FIRST, _POOLING = ("Transformer", "MLMTransformer"), ("Pooling", "SpladePooling")
 
 
@@ -47,6 +47,11 @@ class Modules:
         return any(each.name == "SpladePooling" for each in self.listed)
 
     @property
+    def is_judge(self) -> bool:
+        """Whether two words' logits are a score."""
+        return any(each.name == "LogitScore" for each in self.listed)
+
+    @property
     def after_pooling(self) -> tuple[Module, ...]:
         """The steps that a vector goes through after it was pooled."""
         return tuple(each for each in self.listed if each.name in _AFTER)
@@ -74,8 +79,9 @@ def _is_served(names: Sequence[str]) -> bool:
     once = [name for name in names if name not in _AFTER]
     if len(once) != len(set(once)) or sum(name in _FIRST for name in once) != 1:
         return False
-    if "SpladePooling" in once:
-        return len(names) == 2 and names[1] == "SpladePooling"
+    for last in ("SpladePooling", "LogitScore"):
+        if last in once:
+            return len(names) == 2 and names[1] == last
     first = next((at for at, name in enumerate(names) if name in _AFTER), len(names))
     return not any(name in _FIRST or name in _POOLING for name in names[first:])
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from embedding_runtime.errors import UnsupportedModelError
-from embedding_runtime.model.recipe import Kind
+from embedding_runtime.model.recipe import Recipe
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -13,15 +13,16 @@ _ROWS = ("sentence_embedding", "logits")
 _WORDS = ("logits", "prediction_logits")
 
 
-def choose_output(ranks: Mapping[str, int], kind: Kind) -> tuple[str, bool]:
-    """The output to take among those of these ranks, and whether it holds token vectors, still to be pooled.
+def choose_output(ranks: Mapping[str, int], recipe: Recipe) -> tuple[str, bool]:
+    """The output to take among those of these ranks, and whether it holds something for each token, of which
+    the recipe's rows are still to be made.
 
     Raises UnsupportedModelError where there is none.
     """
     tokens = [name for name, rank in ranks.items() if rank == 3]
     rows = [name for name, rank in ranks.items() if rank == 2]
-    if kind != "cross_encoder" and tokens:
-        wanted = _WORDS if kind == "sparse" else _TOKENS
+    if tokens and (recipe.task == "embed" or recipe.judge):
+        wanted = _WORDS if recipe.judge or recipe.kind == "sparse" else _TOKENS
         return next((name for name in wanted if name in tokens), tokens[0]), True
     if rows:
         return next((name for name in _ROWS if name in rows), rows[0]), False

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, cast
 
 from embedding_runtime.errors import ModelError, UnsupportedModelError
+from embedding_runtime.model.judging import Judge, read_judge
 from embedding_runtime.model.layers import Layer, read_layers
 from embedding_runtime.model.modules import Modules, read_json, read_modules
 from embedding_runtime.settings import POOLINGS, Task
@@ -59,7 +60,7 @@ class Recipe:
     unasked. `assumed` says that the repository gave no pooling, so sentence-transformers' default was taken.
     `truncation_side`: where a text that is too long loses tokens. `matryoshka`: how many of a vector's first
     numbers it was trained to be cut to. `layers`: what is done to a vector after the pooling, before it is
-    normalised.
+    normalised. `judge`: how a reranker that is a language model is asked.
     """
 
     task: Task
@@ -75,6 +76,7 @@ class Recipe:
     truncation_side: Side = "right"
     matryoshka: tuple[int, ...] = ()
     layers: tuple[Layer, ...] = ()
+    judge: Judge | None = None
 
     @property
     def kind(self) -> Kind:
@@ -93,7 +95,8 @@ class Recipe:
         prompts = tuple((name, text) for name, text in values.get("prompts", ()))
         lists = {name: tuple(values[name]) for name in ("pooling", "matryoshka") if name in values}
         layers = tuple(Layer(**layer) for layer in values.get("layers", ()))
-        return cls(**{**values, **lists, "prompts": prompts, "layers": layers})
+        judge = Judge.from_json(values.get("judge"))
+        return cls(**{**values, **lists, "prompts": prompts, "layers": layers, "judge": judge})
 
 
 def read_recipe(folder: Path, model: str, overrides: Overrides = AS_IT_IS) -> Recipe:
@@ -109,14 +112,18 @@ def read_recipe(folder: Path, model: str, overrides: Overrides = AS_IT_IS) -> Re
     tokenizer = transformer / "tokenizer.json"
     if not tokenizer.is_file():
         raise UnsupportedModelError(f"{model} has no tokenizer.json")
-    pad_id = _pad_id(config, read_json(tokenizer, model))
+    vocabulary = read_json(tokenizer, model)
+    pad_id = _pad_id(config, vocabulary)
     name = tokenizer.relative_to(folder).as_posix()
-    if _is_classifier(config):
-        _check_one_label(config, model)
+    judge = read_judge(folder, modules, config, vocabulary, model)
+    if judge or _is_classifier(config):
+        if judge is None:
+            _check_one_label(config, model)
         _check_reranker_overrides(overrides, model)
         limit = _max_tokens(None, config, tokenizer_config)
         limit = _limited(overrides.max_length, limit, config, model)
-        return Recipe("rerank", name, limit, pad_id, truncation_side=_side(tokenizer_config, model))
+        side = _side(tokenizer_config, model)
+        return Recipe("rerank", name, limit, pad_id, truncation_side=side, judge=judge)
     bert = _sentence_bert(transformer, model)
     limit = _max_tokens(bert.get("max_seq_length"), config, tokenizer_config)
     prompts, prompt = _prompts(
@@ -151,6 +158,9 @@ def read_task(folder: Path) -> Task | None:
         if not (transformer / "tokenizer.json").is_file() or not any(folder.rglob("*.onnx")):
             return None
         config = read_json(transformer / "config.json", folder.name)
+        vocabulary = {} if modules else read_json(transformer / "tokenizer.json", folder.name)
+        if read_judge(folder, modules, config, vocabulary, folder.name):
+            return "rerank"
         if not _is_classifier(config):
             return "embed"
         _check_one_label(config, folder.name)

@@ -20,6 +20,7 @@ from embedding_runtime.model.fusing import fuse_attention
 from embedding_runtime.model.half import halved
 from embedding_runtime.model.heads import Head
 from embedding_runtime.model.int8 import quantise
+from embedding_runtime.model.judgement import judged, narrow
 from embedding_runtime.model.layers import read_weights
 from embedding_runtime.model.norms import split_norms
 from embedding_runtime.model.outputs import INPUTS, choose_output, unknown_input
@@ -91,10 +92,11 @@ def _change_ends(graph: onnx.GraphProto, recipe: Recipe, opset: int, repository:
     inputs, derived = _inputs(graph)
     outputs = {value.name: value.type.tensor_type for value in graph.output}
     ranks = {name: len(kind.shape.dim) for name, kind in outputs.items()}
-    chosen, gives_tokens = choose_output(ranks, recipe.kind)
+    chosen, gives_tokens = choose_output(ranks, recipe)
     is_float = outputs[chosen].elem_type == TensorProto.FLOAT
+    narrowed = recipe.judge is not None and narrow(graph, chosen, recipe.judge)
     rows = LOGITS if recipe.task == "rerank" else "own/rows"
-    last = TOKENS if gives_tokens else rows
+    last = "own/words" if recipe.judge else TOKENS if gives_tokens else rows
 
     names = {name: f"own/{name}" for name in _RESERVED}
     names[chosen] = last if is_float else "own/chosen"
@@ -106,6 +108,8 @@ def _change_ends(graph: onnx.GraphProto, recipe: Recipe, opset: int, repository:
         _derive(front, each, elements)
     if not is_float:
         head.op("Cast", names[chosen], out=last, to=TensorProto.FLOAT)
+    if recipe.judge:
+        judged(head, last, recipe.judge, narrowed=narrowed, out=LOGITS)
     if recipe.task == "embed":
         _add_vector(head, last, recipe, repository, gives_tokens=gives_tokens)
 
@@ -176,6 +180,9 @@ def _add_vector(head: Head, last: str, recipe: Recipe, repository: Path, *, give
 def _outputs(
     recipe: Recipe, chosen: onnx.TypeProto.Tensor, *, gives_tokens: bool
 ) -> Iterator[onnx.ValueInfoProto]:
+    if recipe.judge:
+        yield helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, [None, 1])
+        return
     if recipe.task == "rerank":
         yield _value(LOGITS, chosen, TensorProto.FLOAT)
         return

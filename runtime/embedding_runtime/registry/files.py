@@ -32,7 +32,7 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".h5", ".msgpack")
 _CONFIGURATION = re.compile(
     r"([0-9]+_\w+/)?"
     r"(config|tokenizer|tokenizer_config|special_tokens_map|sentence_[a-z]+_config)\.json"
-    r"|modules\.json|config_sentence_transformers\.json"
+    r"|modules\.json|config_sentence_transformers\.json|chat_template\.jinja"
 )
 # The weights of what is done to a vector after the pooling.
 _LAYERS = re.compile(r"[0-9]+_(Dense|LayerNorm)/model\.safetensors")

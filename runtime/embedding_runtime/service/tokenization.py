@@ -16,8 +16,10 @@ from embedding_runtime.errors import (
     InvalidRequestError,
     QueryTooLongError,
 )
+from embedding_runtime.model.judging import Judge
 from embedding_runtime.model.recipe import Recipe, Side
 from embedding_runtime.service.queries import Truncate
+from embedding_runtime.service.questions import Questions
 
 # The library's encodings take some 400 bytes a token, and hold all of a text, also what is cut off. So texts
 # are encoded some at a time, and of a text that is far too long only as much as settles what is kept.
@@ -115,6 +117,8 @@ class Tokenization:
         Raises QueryTooLongError when the query leaves no room for a single token of a document,
         InputTooLongError where nothing is to be cut.
         """
+        if self._recipe.judge:
+            return self._questions(self._recipe.judge, query, documents, truncate)
         if len(query) > self._query_room:
             (beginning,) = self._settling([query], "right")
             self._check_query(query, self._size(beginning, special=False))
@@ -130,6 +134,29 @@ class Tokenization:
                     raise self._too_long(f"documents.{len(tokens)}", self._length(text, query))
                 tokens.append(_tokens(encoding, typed=True))
         return tokens
+
+    def _questions(
+        self, judge: Judge, query: str, documents: Sequence[str], truncate: Truncate
+    ) -> list[Tokens]:
+        """`pairs` for a reranker that is a language model."""
+        most, without = self._recipe.max_tokens, Questions(judge, "", self._ids)
+        room = most - without.front - without.behind
+        (beginning,) = self._settling([query], "right")
+        if self._size(beginning, special=False) >= room:
+            raise self._query_too_long(self._length(query, special=False), room)
+        questions = Questions(judge, query, self._ids)
+        tokens: list[Tokens] = []
+        for some in _portions(documents, len(query)):
+            read = self._settling(some, self._side(truncate))
+            for found, size in questions.tokens(read, most, self._side(truncate)):
+                if size > most and truncate == "never":
+                    raise self._too_long(f"documents.{len(tokens)}", f"{size}")
+                tokens.append(found)
+        return tokens
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        found = self._measuring.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in found]
 
     @cached_property
     def _typed(self) -> bool:
@@ -183,11 +210,13 @@ class Tokenization:
     def _check_query(self, query: str, size: int) -> None:
         room = self._query_room
         if size >= room:
-            told = self._length(query, special=False)
-            raise QueryTooLongError(
-                f"the query has {told} tokens; {room - 1} is the most that leaves room for a document",
-                param="query",
-            )
+            raise self._query_too_long(self._length(query, special=False), room)
+
+    def _query_too_long(self, size: str, room: int) -> QueryTooLongError:
+        return QueryTooLongError(
+            f"the query has {size} tokens; {room - 1} is the most that leaves room for a document",
+            param="query",
+        )
 
     def _length(self, text: str, query: str | None = None, *, special: bool = True) -> str:
         """The tokens of a text, or of a pair, for a message; of an enormous text the least that it has."""

@@ -156,6 +156,52 @@ def read_from_the_left(text: str, *, positions: bool = True) -> Array:
     return row
 
 
+YES, NO = VOCABULARY["green"], VOCABULARY["blue"]
+TEMPLATE = """{%- for message in messages if message.role == "system" -%}
+    {{ message.content + " " }}
+{%- endfor -%}
+red {{ messages | selectattr("role", "eq", "query") | map(attribute="content") | first }} cat {{ messages
+    | selectattr("role", "eq", "document") | map(attribute="content") | first }} bird
+{%- if add_generation_prompt %} runs{% endif %}"""
+
+
+def write_judge(folder: Path, *, modules: bool = True, plain: bool = True) -> Path:
+    """A reranker that is a language model: the logits after a token are the sum of `table` over all tokens up
+    to it, times the transpose of it; not as a `plain` product if so wanted.
+    """
+    write_embedder(folder, modules=False)
+    _write_json(folder / "config.json", {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3"})
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    if modules:
+        package = "sentence_transformers"
+        listed = [
+            {"type": f"{package}.base.modules.transformer.Transformer", "path": ""},
+            {"type": f"{package}.cross_encoder.modules.logit_score.LogitScore", "path": "1_LogitScore"},
+        ]
+        _write_json(folder / "modules.json", listed)
+        _write_json(folder / "1_LogitScore/config.json", {"true_token_id": YES, "false_token_id": NO})
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["each"]),
+        helper.make_node("CumSum", ["each", "axis"], ["hidden"]),
+        helper.make_node("MatMul", ["hidden", "words"], ["logits" if plain else "half"]),
+    ]
+    nodes += [] if plain else [helper.make_node("Add", ["half", "half"], ["logits"])]
+    outputs = [_value("logits", TensorProto.FLOAT, ["b", "s", len(VOCABULARY)])]
+    tensors: dict[str, NDArray[Any]] = {
+        "table": table(),
+        "words": np.ascontiguousarray(table().T) / (1 if plain else 2),
+        "axis": np.array(1, dtype=np.int64),
+    }
+    _write_graph(folder / "onnx/model.onnx", nodes, outputs, tensors)
+    return folder
+
+
+def judged(query: str, document: str, instruction: str = "") -> float:
+    """The judge's score."""
+    hidden = table()[ids(f"{instruction} red {query} cat {document} bird runs")].sum(axis=0)
+    return float(hidden @ table()[YES] - hidden @ table()[NO])
+
+
 def write_reranker(folder: Path, *, max_tokens: int = 16, labels: int = 1) -> Path:
     """A cross-encoder repository."""
     nodes = [
