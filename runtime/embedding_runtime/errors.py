@@ -13,7 +13,8 @@ RuntimeFault                     code, permanent, retry_after
 │   ├── DigestMismatchError      the file at an address is not the one that was asked for
 │   ├── UnsupportedArchiveError  an archive that is not unpacked
 │   ├── CorruptModelError        a file of it is missing, damaged or unreadable
-│   ├── UnsupportedModelError    no ONNX file, a head or module that is not served
+│   ├── UnsupportedModelError    a head or module that is not served
+│   │   └── NoWeightsError       no weights or no tokenizer in a form that is served
 │   ├── TaskMismatchError        asked for one task, the model does another
 │   ├── FingerprintMismatchError what was loaded is not what was expected
 │   ├── ProviderUnavailableError the execution provider that was asked for is not usable
@@ -162,6 +163,10 @@ class UnsupportedModelError(ModelError):
     """The repository holds no model that this server can run."""
 
     code = "UnsupportedModel"
+
+
+class NoWeightsError(UnsupportedModelError):
+    """A repository without weights or a tokenizer in a form that is served; another one may stand in."""
 
 
 class TaskMismatchError(ModelError):

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from huggingface_hub import HFCacheInfo, scan_cache_dir
 
+from embedding_runtime.errors import ModelError
+from embedding_runtime.model.origins import origins
 from embedding_runtime.model.shelf import entries
 from embedding_runtime.model.wanted import Wanted
-from embedding_runtime.registry.cache import find_commit
+from embedding_runtime.registry.cache import find_commit, home_of
 from embedding_runtime.registry.locks import is_held, lock_of, tried
 from embedding_runtime.registry.reference import ModelRef
 from embedding_runtime.registry.volume import mib, unwritable
@@ -56,13 +58,19 @@ def _kept(settings: ServeSettings) -> dict[str, set[str]]:
     kept: dict[str, set[str]] = {}
     for wanted in [*named.defaults.values(), *named.lazy.values(), *named.named.values()]:
         if wanted.folder is None:
-            kept.setdefault(wanted.ref.cache_name, set()).update(_commits(settings.cache_dir, wanted))
+            for ref in _repositories_of(wanted):
+                commit = find_commit(settings.cache_dir, ref)
+                home = home_of(settings.cache_dir, ref).name
+                kept.setdefault(home, set()).update([commit] if commit else [])
     return kept
 
 
-def _commits(cache_dir: Path, wanted: Wanted) -> list[str]:
-    commit = find_commit(cache_dir, wanted.ref)
-    return [commit] if commit else []
+def _repositories_of(wanted: Wanted) -> list[ModelRef]:
+    """Each repository that may answer for a model; none for one that is not served."""
+    try:
+        return [origin.ref for origin in origins(wanted)]
+    except ModelError:
+        return []
 
 
 def _unfinished(cache_dir: Path, dry_run: bool) -> Iterator[tuple[str, int]]:
@@ -113,8 +121,9 @@ def _check_gone(paths: Sequence[Path]) -> None:
 def _prepared(settings: ServeSettings, kept: dict[str, set[str]], dry_run: bool) -> Iterator[tuple[str, int]]:
     """Graphs made of what is not kept. Of folders the name is all that is known."""
     folders = {each.name for each in configured(settings).named.values() if each.folder is not None}
+    commits = set().union(*kept.values())
     for home, model, commit in itertools.chain.from_iterable(map(entries, settings.prepared_dirs)):
-        if model in folders or commit in kept.get(ModelRef(model).cache_name, ()):
+        if model in folders or commit in commits:
             continue
         size = sum(path.stat().st_size for path in home.iterdir())
         if not dry_run:

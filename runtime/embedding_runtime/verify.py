@@ -1,15 +1,17 @@
 """`verify`: read every cached file again and compare it with the digest that names it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from embedding_runtime.errors import CorruptModelError
+from embedding_runtime.errors import CorruptModelError, ModelError
 from embedding_runtime.model.graph import read_facts
+from embedding_runtime.model.origins import origins
+from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.registry.cache import CachedRevision, cached
 from embedding_runtime.registry.digests import claimed, digests
 from embedding_runtime.registry.locks import is_held, lock_of
 from embedding_runtime.registry.reference import ModelRef
-from embedding_runtime.settings import HubSettings
+from embedding_runtime.settings import HubSettings, split_name
 
 
 def verify(settings: HubSettings, models: Sequence[str]) -> int:
@@ -19,14 +21,15 @@ def verify(settings: HubSettings, models: Sequence[str]) -> int:
     """
     cache_dir = settings.cache_dir
     known = {model.id: model.revisions for model in cached(cache_dir)}
-    named = [ModelRef.parse(name) for name in models] or [ModelRef(name) for name in _repositories(cache_dir)]
+    named = [(name, ref) for name in models for ref in _cached_of(name, known)]
+    named = named or [(name, ModelRef(name)) for name in _repositories(cache_dir)]
     found = 0
-    for ref, label in zip(named, models or [ref.id for ref in named], strict=True):
+    for label, ref in named:
         # A name without a revision means every one that is there.
         revisions = [
             revision
             for revision in known.get(ref.id, ())
-            if "@" not in label or ref.revision in (revision.commit, *revision.names)
+            if not split_name(label)[1] or ref.revision in (revision.commit, *revision.names)
         ]
         unfinished = list(_unfinished(cache_dir, ref))
         faults = [fault for revision in revisions for fault in _faults(revision)] + unfinished
@@ -40,6 +43,16 @@ def verify(settings: HubSettings, models: Sequence[str]) -> int:
     if found:
         print("`prefetch MODEL` fetches again what is damaged or incomplete")
     return 1 if found else 0
+
+
+def _cached_of(name: str, known: Mapping[str, object]) -> list[ModelRef]:
+    """Of the repositories that may answer for a name those that are there, else the one of the name."""
+    asked = ModelRef.parse(name)
+    try:
+        refs = [origin.ref for origin in origins(Wanted(asked.id, asked.revision))]
+    except ModelError:
+        refs = []
+    return [ref for ref in refs if ref.id in known] or [asked]
 
 
 def _repositories(cache_dir: Path) -> list[str]:

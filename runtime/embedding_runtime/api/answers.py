@@ -71,6 +71,13 @@ class RerankAnswer(BaseModel):
     usage: Usage
 
 
+class ModelSource(BaseModel):
+    """A repository and the ONNX file in it."""
+
+    repository: str
+    file: str
+
+
 class ModelDetail(BaseModel):
     """One model. What is known only of a loaded model is null before."""
 
@@ -93,6 +100,10 @@ class ModelDetail(BaseModel):
     prepared: Annotated[bool | None, Field(description="Whether a graph made for running is run.")]
     unprepared: Annotated[str | None, Field(description="Why the repository's own graph is run instead.")]
     memory_bytes: int | None
+    source: Annotated[
+        ModelSource | None,
+        Field(description="Whose files these are, where another repository answers for the name."),
+    ]
     fingerprint: Annotated[str | None, Field(description="Identifies the embedding space.")]
 
 

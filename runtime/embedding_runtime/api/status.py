@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import orjson
@@ -153,5 +154,6 @@ def _detailed(model: Listed) -> dict[str, Any]:
         "prepared": card.prepared if card else None,
         "unprepared": card.unprepared if card else None,
         "memory_bytes": model.memory_bytes,
+        "source": asdict(model.source) if model.source else None,
         "fingerprint": card.fingerprint if card else None,
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from embedding_runtime.doctor.findings import Section
 from embedding_runtime.errors import CacheError, CorruptModelError, HubError, NotCachedError, RuntimeFault
-from embedding_runtime.model.obtain import Access, acquire
+from embedding_runtime.model.obtain import Access, acquire, plan
 from embedding_runtime.model.recipe import read_task
 from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.registry.cache import cached
@@ -80,12 +80,9 @@ def _from_hub(
     wanted: Wanted, settings: ServeSettings, missing: NotCachedError | CorruptModelError
 ) -> Iterator[tuple[str, bool, int]]:
     """What is missing or damaged would be fetched at the start: whether the hub has it and there is room."""
-    from embedding_runtime.registry.hub import Hub
-
     try:
-        hub = Hub(settings.hf_endpoint, settings.token, settings.cache_dir)
-        plan = hub.plan(wanted.ref, wanted.file, wanted.precision)
-        check_volume(_nearest(settings.cache_dir), plan.total, str(wanted.ref))
+        found = plan(wanted, Access.of(settings))
+        check_volume(_nearest(settings.cache_dir), found.total, str(wanted.ref))
     except (HubError, CacheError) as error:
         yield f"{wanted.ref} has to be fetched: {error.message}", True, 0
     except RuntimeFault as error:
@@ -93,4 +90,4 @@ def _from_hub(
     else:
         is_damaged = isinstance(missing, CorruptModelError)
         why = "is damaged in the cache" if is_damaged else "is not cached"
-        yield f"{wanted.ref} {why}; {mib(plan.total)} are fetched when it is loaded", False, plan.total
+        yield f"{wanted.ref} {why}; {mib(found.total)} are fetched when it is loaded", False, found.total

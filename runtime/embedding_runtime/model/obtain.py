@@ -1,15 +1,26 @@
 """From a wanted model to a source that can be loaded: out of a folder, the cache or the hub."""
 
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
-from embedding_runtime.errors import CorruptModelError, HubError, ModelError, NotCachedError
+from embedding_runtime.errors import (
+    CorruptModelError,
+    HubError,
+    InternalError,
+    ModelError,
+    ModelNotFoundError,
+    NotCachedError,
+    NoWeightsError,
+    RevisionNotFoundError,
+    RuntimeFault,
+)
 from embedding_runtime.model.graph import read_facts
+from embedding_runtime.model.origins import Origin, of_folder, origins
 from embedding_runtime.model.source import ModelSource, open_source
 from embedding_runtime.model.wanted import Wanted
-from embedding_runtime.registry.cache import Snapshot, find, find_folder
+from embedding_runtime.registry.cache import Snapshot, find, find_commit, find_folder
 from embedding_runtime.registry.plan import Plan, Report
 from embedding_runtime.settings import HubSettings
 from embedding_runtime.telemetry import logger
@@ -21,6 +32,11 @@ _log = logger("obtain")
 
 # The small files are read first: damage of theirs hides damage of the large ones.
 _REPAIRS = 2
+
+# What is wrong with one repository and not with another that stands in for it.
+_NOT_HERE = (NoWeightsError, ModelNotFoundError, RevisionNotFoundError, NotCachedError)
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -46,25 +62,14 @@ def acquire(wanted: Wanted, access: Access, report: Report) -> ModelSource:
 
     Offline nothing touches the network. Online a pinned revision that is cached is not asked for either, a
     branch is; where the hub does not answer, what is cached is taken. Files that turn out to be damaged are
-    fetched again. Raises ModelError, CacheError; HubError is worth another try.
+    fetched again. Where the model's own repository has no weights that can be used, the catalogue's
+    substitute for it is taken. Raises ModelError, CacheError; HubError is worth another try.
     """
     if wanted.folder is not None:
-        return _opened(find_folder(wanted.folder, wanted.name, wanted.file, wanted.precision), wanted)
-    if access.offline:
-        return _opened(_find(wanted, access), wanted)
-    suspects: tuple[str, ...] = ()
-    if wanted.ref.is_pinned:
-        try:
-            return _opened(_find(wanted, access), wanted)
-        except CorruptModelError as error:
-            if not error.damaged:
-                raise
-            suspects = error.damaged
-        except ModelError as error:
-            # What an unfinished snapshot lacks is fetched; what the files themselves say stands.
-            if not isinstance(error, NotCachedError) and _is_complete(wanted, access):
-                raise
-    return _fetched(wanted, access, report, suspects)
+        origin = of_folder(wanted)
+        snapshot = find_folder(wanted.folder, wanted.name, origin.file, wanted.precision)
+        return _opened(snapshot, origin, wanted)
+    return _first(wanted, access, lambda origin, reach: _acquired(origin, wanted, reach, report))
 
 
 def plan(wanted: Wanted, access: Access) -> Plan:
@@ -75,39 +80,87 @@ def plan(wanted: Wanted, access: Access) -> Plan:
     from embedding_runtime.registry.hub import Hub
 
     hub = Hub(access.endpoint, access.token, access.cache_dir)
-    return hub.plan(wanted.ref, wanted.file, wanted.precision)
+    reach = replace(access, cached_if_down=False)
+    return _first(wanted, reach, lambda origin, _: hub.plan(origin.ref, origin.file, wanted.precision))
 
 
-def _fetched(wanted: Wanted, access: Access, report: Report, suspects: Collection[str]) -> ModelSource:
+def _first(wanted: Wanted, access: Access, get: Callable[[Origin, Access], _Found]) -> _Found:
+    """What `get` returns of the first origin that has it; what the model's own lacks is told where none has.
+
+    Where the hub does not answer for the model's own repository, of the others only what is cached will do:
+    nobody knows then whether they are needed.
+    """
+    failed: RuntimeFault | None = None
+    for origin in _in_order(wanted, access):
+        try:
+            return get(origin, access)
+        except _NOT_HERE as error:
+            failed = failed or error
+        except HubError as error:
+            if failed is not None or not access.cached_if_down:
+                raise
+            failed, access = error, replace(access, offline=True)
+    raise failed or InternalError(f"{wanted.name} has no origin")
+
+
+def _in_order(wanted: Wanted, access: Access) -> list[Origin]:
+    """The origins, of a commit first the one that the cache has: the hub need not be asked then."""
+    found = list(origins(wanted))
+    if wanted.ref.is_pinned:
+        found.sort(key=lambda origin: find_commit(access.cache_dir, origin.ref) is None)
+    return found
+
+
+def _acquired(origin: Origin, wanted: Wanted, access: Access, report: Report) -> ModelSource:
+    if access.offline:
+        return _opened(_find(origin, wanted, access), origin, wanted)
+    suspects: tuple[str, ...] = ()
+    if origin.ref.is_pinned:
+        try:
+            return _opened(_find(origin, wanted, access), origin, wanted)
+        except CorruptModelError as error:
+            if not error.damaged:
+                raise
+            suspects = error.damaged
+        except ModelError as error:
+            # What an unfinished snapshot lacks is fetched; what the files themselves say stands.
+            if not isinstance(error, NotCachedError) and _is_complete(origin, wanted, access):
+                raise
+    return _fetched(origin, wanted, access, report, suspects)
+
+
+def _fetched(
+    origin: Origin, wanted: Wanted, access: Access, report: Report, suspects: Collection[str]
+) -> ModelSource:
     """Through the hub, and once more where what was cached turns out to be damaged."""
     # Imported here: offline, which is how a pod serves, the hub client would only cost memory.
     from embedding_runtime.registry.hub import Hub
 
     hub = Hub(access.endpoint, access.token, access.cache_dir)
     try:
-        plan = hub.plan(wanted.ref, wanted.file, wanted.precision)
+        plan = hub.plan(origin.ref, origin.file, wanted.precision)
         snapshot = _complete(hub, plan, report, suspects)
     except HubError as error:
         if not access.cached_if_down:
             raise
         try:
-            source = _opened(_find(wanted, access), wanted)
+            source = _opened(_find(origin, wanted, access), origin, wanted)
         except (NotCachedError, CorruptModelError):
             raise error from None
         _log.warning(
-            "the hub does not answer, taking the cached model", model=str(wanted.ref), error=error.message
+            "the hub does not answer, taking the cached model", model=str(origin.ref), error=error.message
         )
         return source
     for _ in range(_REPAIRS):
         try:
-            return _opened(snapshot, wanted)
+            return _opened(snapshot, origin, wanted)
         except CorruptModelError as error:
             if not error.damaged or set(error.damaged) <= set(suspects):
                 raise
             suspects = {*suspects, *error.damaged}
-            _log.warning("fetching damaged files again", model=str(wanted.ref), files=list(error.damaged))
+            _log.warning("fetching damaged files again", model=str(origin.ref), files=list(error.damaged))
             snapshot = _complete(hub, plan, report, error.damaged)
-    return _opened(snapshot, wanted)
+    return _opened(snapshot, origin, wanted)
 
 
 def _complete(hub: "Hub", plan: Plan, report: Report, suspects: Collection[str]) -> Snapshot:
@@ -128,17 +181,18 @@ def _complete(hub: "Hub", plan: Plan, report: Report, suspects: Collection[str])
     return hub.publish(further, suspects)
 
 
-def _is_complete(wanted: Wanted, access: Access) -> bool:
+def _is_complete(origin: Origin, wanted: Wanted, access: Access) -> bool:
     try:
-        _find(wanted, access)
+        _find(origin, wanted, access)
     except ModelError:
         return False
     return True
 
 
-def _find(wanted: Wanted, access: Access) -> Snapshot:
-    return find(access.cache_dir, wanted.ref, wanted.file, wanted.precision)
+def _find(origin: Origin, wanted: Wanted, access: Access) -> Snapshot:
+    return find(access.cache_dir, origin.ref, origin.file, wanted.precision, wanted.name)
 
 
-def _opened(snapshot: Snapshot, wanted: Wanted) -> ModelSource:
-    return open_source(snapshot, wanted.task, wanted.fingerprint, wanted.overrides)
+def _opened(snapshot: Snapshot, origin: Origin, wanted: Wanted) -> ModelSource:
+    named = replace(snapshot, name=wanted.name if origin.ref.id != wanted.name else None)
+    return open_source(named, wanted.task, wanted.fingerprint, origin.overrides, origin.fill_ins)

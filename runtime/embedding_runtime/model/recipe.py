@@ -1,7 +1,8 @@
 """The recipe: everything beside the weights that shapes a vector, read from the repository's own files.
 
-The rules are sentence-transformers' own: modules.json lists the steps; without it a model is mean-pooled and
-not normalised. A classifier with one label is a cross-encoder, which gives one logit per pair.
+The rules are sentence-transformers' own: modules.json lists the steps; without it, and where the catalogue
+does not say either, a model is mean-pooled and not normalised. A classifier with one label is a
+cross-encoder, which gives one logit per pair.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from embedding_runtime.errors import ModelError, UnsupportedModelError
 from embedding_runtime.model.judging import Judge, read_judge
 from embedding_runtime.model.layers import Layer, read_layers
 from embedding_runtime.model.modules import Modules, read_json, read_modules
+from embedding_runtime.registry.catalogue import NOTHING, FillIns
 from embedding_runtime.settings import POOLINGS, Task
 
 _POOLING_KEYS = {
@@ -57,10 +59,11 @@ class Recipe:
 
     `pooling` is empty for a cross-encoder, `splade` alone for a sparse model. `max_tokens` counts special
     tokens. `prompts` are name and text of what may go before a text, `prompt` the text that goes there
-    unasked. `assumed` says that the repository gave no pooling, so sentence-transformers' default was taken.
-    `truncation_side`: where a text that is too long loses tokens. `matryoshka`: how many of a vector's first
-    numbers it was trained to be cut to. `layers`: what is done to a vector after the pooling, before it is
-    normalised. `judge`: how a reranker that is a language model is asked.
+    unasked. `assumed` says that neither the repository nor the catalogue gave a pooling, so
+    sentence-transformers' default was taken. `truncation_side`: where a text that is too long loses tokens.
+    `matryoshka`: how many of a vector's first numbers it was trained to be cut to. `layers`: what is done to
+    a vector after the pooling, before it is normalised. `judge`: how a reranker that is a language model is
+    asked.
     """
 
     task: Task
@@ -99,8 +102,12 @@ class Recipe:
         return cls(**{**values, **lists, "prompts": prompts, "layers": layers, "judge": judge})
 
 
-def read_recipe(folder: Path, model: str, overrides: Overrides = AS_IT_IS) -> Recipe:
+def read_recipe(
+    folder: Path, model: str, overrides: Overrides = AS_IT_IS, fill_ins: FillIns = NOTHING
+) -> Recipe:
     """The recipe of the repository in `folder`, with what is said otherwise; `model` names it in messages.
+
+    `fill_ins`: what holds where the repository's own files do not say.
 
     Raises UnsupportedModelError for a head or module that is not served and for an override that the model
     cannot follow, CorruptModelError for unreadable files.
@@ -120,28 +127,30 @@ def read_recipe(folder: Path, model: str, overrides: Overrides = AS_IT_IS) -> Re
         if judge is None:
             _check_one_label(config, model)
         _check_reranker_overrides(overrides, model)
-        limit = _max_tokens(None, config, tokenizer_config)
+        limit = _max_tokens(fill_ins.max_length, config, tokenizer_config)
         limit = _limited(overrides.max_length, limit, config, model)
         side = _side(tokenizer_config, model)
         return Recipe("rerank", name, limit, pad_id, truncation_side=side, judge=judge)
     bert = _sentence_bert(transformer, model)
-    limit = _max_tokens(bert.get("max_seq_length"), config, tokenizer_config)
+    limit = _max_tokens(bert.get("max_seq_length") or fill_ins.max_length, config, tokenizer_config)
+    said = read_json(folder / "config_sentence_transformers.json", model)
     prompts, prompt = _prompts(
-        read_json(folder / "config_sentence_transformers.json", model), overrides, model
+        {**said, "prompts": said.get("prompts") or dict(fill_ins.prompts)}, overrides, model
     )
+    normalize = _normalizes(modules) if modules else bool(fill_ins.normalize)
     return Recipe(
         task="embed",
         tokenizer=name,
         max_tokens=_limited(overrides.max_length, limit, config, model),
         pad_id=pad_id,
-        pooling=_chosen_pooling(folder, modules, overrides, model),
-        normalize=_normalizes(modules) if overrides.normalize is None else overrides.normalize,
+        pooling=_chosen_pooling(folder, modules, overrides, fill_ins, model),
+        normalize=normalize if overrides.normalize is None else overrides.normalize,
         lower_case=bool(bert.get("do_lower_case", False)),
         prompt=prompt,
-        assumed=not modules and overrides.pooling is None,
+        assumed=not modules and overrides.pooling is None and fill_ins.pooling is None,
         prompts=prompts,
         truncation_side=_side(tokenizer_config, model),
-        matryoshka=_matryoshka(config),
+        matryoshka=_matryoshka(config) or fill_ins.matryoshka,
         layers=read_layers(folder, modules.after_pooling, model),
     )
 
@@ -225,7 +234,9 @@ def _prompts(
     return tuple(prompts.items()), prompts.get(name or str(config.get("default_prompt_name") or ""), "")
 
 
-def _chosen_pooling(folder: Path, modules: Modules, overrides: Overrides, model: str) -> tuple[str, ...]:
+def _chosen_pooling(
+    folder: Path, modules: Modules, overrides: Overrides, fill_ins: FillIns, model: str
+) -> tuple[str, ...]:
     wanted = overrides.pooling
     if wanted is not None:
         if "splade" in wanted and (wanted != _SPLADE or overrides.normalize):
@@ -236,7 +247,9 @@ def _chosen_pooling(folder: Path, modules: Modules, overrides: Overrides, model:
     if modules.is_sparse:
         _check_splade(read_json(folder / modules.folder("SpladePooling") / "config.json", model), model)
         return _SPLADE
-    return _pooling(folder / modules.folder("Pooling"), model) if modules else ("mean",)
+    if not modules:
+        return fill_ins.pooling or ("mean",)
+    return _pooling(folder / modules.folder("Pooling"), model)
 
 
 def _check_splade(config: Mapping[str, Any], model: str) -> None:

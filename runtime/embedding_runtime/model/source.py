@@ -12,6 +12,7 @@ from embedding_runtime.model.fingerprint import fingerprint
 from embedding_runtime.model.graph import read_facts
 from embedding_runtime.model.recipe import AS_IT_IS, Overrides, Recipe, read_recipe
 from embedding_runtime.registry.cache import Snapshot
+from embedding_runtime.registry.catalogue import NOTHING, FillIns
 from embedding_runtime.registry.digests import claimed, digests
 from embedding_runtime.settings import Task
 
@@ -20,7 +21,9 @@ _DOES = {"embed": "gives embeddings", "rerank": "is a reranker"}
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Everything that is known about a model before it is loaded."""
+    """Everything that is known about a model before it is loaded. `repository`: whose files these are, where
+    that is not the repository of the model's own name.
+    """
 
     id: str
     commit: str
@@ -30,6 +33,7 @@ class ModelSource:
     precision: str
     fingerprint: str
     bytes: int
+    repository: str | None = None
 
     @property
     def graph_path(self) -> Path:
@@ -57,17 +61,19 @@ def open_source(
     task: Task | None,
     expected_fingerprint: str | None = None,
     overrides: Overrides = AS_IT_IS,
+    fill_ins: FillIns = NOTHING,
 ) -> ModelSource:
-    """Read a snapshot. `task` is the one that is wanted, None for whichever the model does.
+    """Read a snapshot. `task` is the one that is wanted, None for whichever the model does; `fill_ins` hold
+    where its files do not say.
 
     Reads every byte of it once, and compares those that the hub's cache layout names by their content.
     Raises UnsupportedModelError, CorruptModelError, TaskMismatchError, FingerprintMismatchError.
     """
-    model = snapshot.ref.id
+    model = snapshot.asked.id
     # The small files first: what they say may spare reading the large ones.
     small = [name for name in snapshot.files if name.endswith(".json")]
     known = _checked(snapshot, small)
-    recipe = read_recipe(snapshot.folder, model, overrides)
+    recipe = read_recipe(snapshot.folder, model, overrides, fill_ins)
     if task is not None and recipe.task != task:
         raise TaskMismatchError(f"{model} {_DOES[recipe.task]}, but it is configured for the task {task!r}")
     known |= _checked(snapshot, [name for name in snapshot.files if name not in known])
@@ -96,6 +102,7 @@ def open_source(
         precision=facts.precision,
         fingerprint=found,
         bytes=sum((snapshot.folder / name).stat().st_size for name in {*snapshot.files, *weights}),
+        repository=snapshot.ref.id if snapshot.name else None,
     )
 
 
@@ -116,7 +123,7 @@ def _checked(snapshot: Snapshot, names: Iterable[str]) -> dict[str, str]:
         raise CorruptModelError(
             f"{snapshot.ref}: damaged in the cache (truncated or changed since it was fetched): "
             f"{', '.join(damaged)} in {snapshot.folder}; fetch it again where there is a network, with "
-            f"`python -m embedding_runtime prefetch {snapshot.ref}`",
+            f"`python -m embedding_runtime prefetch {snapshot.asked}`",
             damaged=damaged,
         )
     return found

@@ -19,7 +19,7 @@ from embedding_runtime.prefetch.progress import Bar, JsonLines, PlainLines, Prog
 from embedding_runtime.prefetch.proof import Proven, prove
 from embedding_runtime.registry.volume import mib
 from embedding_runtime.service.configured import Configured, at_revision, configured
-from embedding_runtime.settings import MODEL_NAME, FetchSettings
+from embedding_runtime.settings import MODEL_NAME, FetchSettings, split_name
 from embedding_runtime.telemetry import logger
 
 _log = logger("prefetch")
@@ -63,13 +63,17 @@ def _wanted(names: Sequence[str], known: Configured) -> list[Wanted]:
         return list(dict.fromkeys([*known.defaults.values(), *known.named.values()]))
     if wrong := [name for name in names if name not in known.named and not _NAME.fullmatch(name)]:
         raise SettingsError(
-            [f"{name!r} is no model: allowed is id, id@revision or a name of MODELS_CONFIG" for name in wrong]
+            [
+                f"{name!r} is no model: allowed is id, id@revision, a variant of the catalogue "
+                "(id@fastembed-rs, id@fastembed-py) or a name of MODELS_CONFIG"
+                for name in wrong
+            ]
         )
     models = []
     for name in names:
-        base, at, revision = name.partition("@")
+        base, revision = split_name(name)
         wanted = known.named.get(name) or known.named.get(base) or Wanted(base)
-        models.append(at_revision(wanted, revision) if at and name not in known.named else wanted)
+        models.append(at_revision(wanted, revision) if revision and name not in known.named else wanted)
     return list(dict.fromkeys(models))
 
 

@@ -88,7 +88,7 @@ def resolve(settings: PrefetchSettings) -> int:
     sizes = [file.size for file in plan.files]
     message = {
         "status": "resolved",
-        "model": plan.ref.id,
+        "model": wanted.name,
         "commit": plan.commit,
         "bytes": None if None in sizes else plan.total,
     }

@@ -27,13 +27,22 @@ _PREFETCH = "python -m embedding_runtime prefetch"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A model's files on disk: the folder of one commit, the graph and every file that serving needs."""
+    """A model's files on disk: the folder of one commit, the graph and every file that serving needs.
+
+    `name`: what they answer for, where that is not the repository's own.
+    """
 
     ref: ModelRef
     commit: str
     folder: Path
     graph: str
     files: tuple[str, ...]
+    name: str | None = None
+
+    @property
+    def asked(self) -> ModelRef:
+        """What is asked for to have these files."""
+        return ModelRef(self.name or self.ref.id, self.ref.revision)
 
     @property
     def bytes(self) -> int:
@@ -41,32 +50,51 @@ class Snapshot:
         return sum((self.folder / name).stat().st_size for name in self.files)
 
 
-def find(cache_dir: Path, ref: ModelRef, graph: str | None, precision: Precision = "auto") -> Snapshot:
-    """The cached snapshot of `ref`.
+def find(
+    cache_dir: Path,
+    ref: ModelRef,
+    graph: str | None,
+    precision: Precision = "auto",
+    name: str | None = None,
+) -> Snapshot:
+    """The cached snapshot of `ref`, which answers for `name`, where that is not the repository's own.
 
     Raises NotCachedError when it is not there, CorruptModelError when links point nowhere,
     UnsupportedModelError when its files are no model that can be served.
     """
     commit = find_commit(cache_dir, ref)
+    asked = ModelRef(name or ref.id, ref.revision)
     if commit is None:
         raise NotCachedError(
             f"{ref.id} at revision {ref.revision} is not in the cache {cache_dir}; fetch it with "
-            f"`{_PREFETCH} {ref}`, or allow the network (HF_HUB_OFFLINE=0)"
+            f"`{_PREFETCH} {asked}`, or allow the network (HF_HUB_OFFLINE=0)"
         )
-    folder = cache_dir / ref.cache_name / "snapshots" / commit
+    folder = home_of(cache_dir, ref) / "snapshots" / commit
     chosen, files = needed(_names(folder), graph, str(ref), precision)
     if lost := [name for name in files if not (folder / name).exists()]:
         raise CorruptModelError(
             f"{ref}: {', '.join(lost)} is a link to nothing in {folder}; fetch the model again with "
-            f"`{_PREFETCH} {ref}`",
+            f"`{_PREFETCH} {asked}`",
             damaged=lost,
         )
-    return Snapshot(ref, commit, folder, chosen, tuple(files))
+    return Snapshot(ref, commit, folder, chosen, tuple(files), name)
+
+
+def home_of(cache_dir: Path, ref: ModelRef) -> Path:
+    """The folder of a repository in the cache, whether it is there or not.
+
+    A hub takes ids in upper and lower case for the same, so that other clients may have spelt it otherwise.
+    """
+    home = cache_dir / ref.cache_name
+    if home.is_dir():
+        return home
+    spelt = ref.cache_name.lower()
+    return next((path for path in sorted(cache_dir.glob("models--*")) if path.name.lower() == spelt), home)
 
 
 def find_commit(cache_dir: Path, ref: ModelRef) -> str | None:
     """The commit that the cache knows `ref` as, when it holds a snapshot of it."""
-    home = cache_dir / ref.cache_name
+    home = home_of(cache_dir, ref)
     commit = ref.revision
     if not ref.is_pinned:
         try:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from embedding_runtime.errors import UnsupportedModelError
+from embedding_runtime.errors import NoWeightsError, UnsupportedModelError
 from embedding_runtime.settings import Precision
 
 # Where exporters put each precision, best first: transformers.js and optimum, then sentence-transformers,
@@ -41,7 +41,8 @@ _LAYERS = re.compile(r"[0-9]+_(Dense|LayerNorm)/model\.safetensors")
 def graph_file(names: Iterable[str], wanted: str | None, model: str, precision: Precision = "auto") -> str:
     """The ONNX file to serve: the one asked for, else that of the precision, in `onnx/` before the top.
 
-    Raises UnsupportedModelError that says what the repository holds instead.
+    Raises UnsupportedModelError that says what the repository holds instead, NoWeightsError where it holds no
+    ONNX file at all.
     """
     present = set(names)
     others = ", ".join(sorted(name for name in present if name.endswith(".onnx")))
@@ -63,7 +64,7 @@ def graph_file(names: Iterable[str], wanted: str | None, model: str, precision: 
             f"{others} (or with file or precision in MODELS_CONFIG)"
         )
     weights = ", ".join(sorted(name for name in present if name.endswith(_WEIGHTS))) or "no weights"
-    raise UnsupportedModelError(
+    raise NoWeightsError(
         f"{model} has no ONNX file (found: {weights}); only ONNX exports can be served: choose a repository "
         "that holds onnx/model.onnx"
     )
@@ -86,6 +87,6 @@ def needed(
     present = sorted(set(names))
     graph = graph_file(present, wanted, model, precision)
     if not any(name.rpartition("/")[2] == "tokenizer.json" for name in present):
-        raise UnsupportedModelError(f"{model} has no tokenizer.json")
+        raise NoWeightsError(f"{model} has no tokenizer.json")
     beside = [name for name in present if _CONFIGURATION.fullmatch(name) or _LAYERS.fullmatch(name)]
     return graph, [*beside, *external_data(present, graph), graph]

@@ -1,7 +1,9 @@
-"""How a model is named: `org/name` or `org/name@revision`."""
+"""How a model is named: `org/name` or `org/name@revision`; a variant's suffix belongs to the name."""
 
 import re
 from dataclasses import dataclass
+
+from embedding_runtime.settings import split_name
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -16,7 +18,7 @@ class ModelRef:
     @classmethod
     def parse(cls, text: str) -> "ModelRef":
         """`org/name@revision`; without a revision, `main`."""
-        name, _, revision = text.partition("@")
+        name, revision = split_name(text)
         return cls(name, revision or "main")
 
     @property

@@ -75,8 +75,18 @@ class Health:
 
 
 @dataclass(frozen=True)
+class Source:
+    """A repository that answers for a model of another name, and the ONNX file in it."""
+
+    repository: str
+    file: str
+
+
+@dataclass(frozen=True)
 class Listed:
-    """A model that a request may name now. `card` and `memory_bytes` where it is loaded."""
+    """A model that a request may name now. `card` and `memory_bytes` where it is loaded; `source` where
+    another repository answers for its name.
+    """
 
     name: str
     served_names: tuple[str, ...]
@@ -87,3 +97,4 @@ class Listed:
     message: str = ""
     card: ModelCard | None = None
     memory_bytes: int | None = None
+    source: Source | None = None

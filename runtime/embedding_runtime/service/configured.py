@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from embedding_runtime.model.wanted import Wanted
-from embedding_runtime.registry.reference import ModelRef
-from embedding_runtime.settings import DEFAULT_RERANKING_MODEL, ServeSettings, Task
+from embedding_runtime.settings import DEFAULT_RERANKING_MODEL, ServeSettings, Task, split_name
 
 
 @dataclass(frozen=True)
@@ -65,12 +64,12 @@ def at_revision(wanted: Wanted, revision: str) -> Wanted:
 
 
 def _named(text: str, named: Mapping[str, Wanted]) -> Wanted:
-    """The model of a default: a name of the file, an id, or id@revision."""
+    """The model of a default: a name of the file, an id or a variant's name, alone or with @revision."""
     if text in named:
         return named[text]
-    ref = ModelRef.parse(text)
-    wanted = named.get(ref.id) or Wanted(ref.id)
-    return at_revision(wanted, ref.revision) if "@" in text else wanted
+    name, revision = split_name(text)
+    wanted = named.get(name) or Wanted(name)
+    return at_revision(wanted, revision) if revision else wanted
 
 
 def _default(wanted: Wanted, task: Task, settings: ServeSettings) -> Wanted:

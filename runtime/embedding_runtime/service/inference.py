@@ -18,7 +18,7 @@ from embedding_runtime.errors import (
 )
 from embedding_runtime.model.recipe import Recipe
 from embedding_runtime.model.wanted import Wanted
-from embedding_runtime.registry.known import known_models
+from embedding_runtime.registry.catalogue import catalogue
 from embedding_runtime.service.answers import Embeddings, Health, Listed, Ranked, Ranking, Stage
 from embedding_runtime.service.cached_names import CachedNames
 from embedding_runtime.service.client import EngineClient
@@ -72,8 +72,8 @@ class Inference:
         self._load_timeout = settings.model_load_timeout_secs
         self._allow_fallback = settings.allow_cpu_fallback
         self._offline = settings.hf_hub_offline
-        self._names = Names(configured(settings), settings.allowed_patterns, known_models())
-        self._cached = CachedNames(settings.cache_dir)
+        self._names = Names(configured(settings), settings.allowed_patterns, catalogue())
+        self._cached = CachedNames(settings.cache_dir, catalogue())
         self._client = EngineClient(socket_path, self._learn)
         self._tokenizers = Tokenizers(Path(socket_path).with_name("tokenizers.lock"))
         self._loaded: frozenset[str] = frozenset()

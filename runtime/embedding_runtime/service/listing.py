@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from embedding_runtime.model.wanted import Wanted
-from embedding_runtime.service.answers import Listed
+from embedding_runtime.service.answers import Listed, Source
 from embedding_runtime.service.names import Names
 from embedding_runtime.service.state import EngineState, ModelState
 from embedding_runtime.settings import Task
@@ -50,7 +50,7 @@ def _task(
     return (
         (known.task if known else None)
         or wanted.task
-        or names.catalogue.get(wanted.name)
+        or names.catalogue.task(wanted.name)
         or cached.get(wanted.name)
     )
 
@@ -67,4 +67,16 @@ def _listed(wanted: Wanted, task: Task, known: ModelState | None, names: Names) 
         message=known.message if known else "",
         card=known.card if known else None,
         memory_bytes=known.card.memory_bytes if known and known.card else None,
+        source=_source(wanted, known, names),
     )
+
+
+def _source(wanted: Wanted, known: ModelState | None, names: Names) -> Source | None:
+    """Whose files answer, where it is known and not the repository of the model's own name."""
+    card = known.card if known else None
+    if card is not None:
+        return Source(card.repository, card.file) if card.repository else None
+    entry = names.catalogue.find(wanted.name)
+    if entry is None or wanted.folder or not entry.is_variant or entry.repository is None:
+        return None
+    return Source(entry.repository, wanted.file or entry.file or "")

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-from embedding_runtime.errors import UnknownModelError, WrongTaskError
+from embedding_runtime.errors import UnknownModelError, UnsupportedModelRequestError, WrongTaskError
 from embedding_runtime.model.wanted import Wanted
+from embedding_runtime.registry.catalogue import Catalogue
 from embedding_runtime.service.configured import Configured, at_revision
-from embedding_runtime.settings import Task
+from embedding_runtime.settings import Task, is_variant, split_name
 
 UNKNOWN = "unknown"
 
@@ -30,29 +31,31 @@ _SIMILAR = 0.6
 class Names:
     """The names that requests may use: those of the settings, and those that are allowed beside them.
 
-    `patterns`: ALLOWED_MODELS, None where nothing was said; `catalogue`: the well-known models and their
-    tasks. Names in the cache change, so they are passed to each call, with their tasks where they are known.
+    `patterns`: ALLOWED_MODELS, None where nothing was said; `catalogue`: the well-known models. Names in the
+    cache change, so they are passed to each call, with their tasks where they are known.
     """
 
     configured: Configured
     patterns: tuple[str, ...] | None
-    catalogue: Mapping[str, Task]
+    catalogue: Catalogue
 
     def needs_cache(self, name: str | None) -> bool:
         """Whether what the cache holds can matter for this name."""
-        return name is not None and name.partition("@")[0] not in self.configured.named
+        return name is not None and split_name(name)[0] not in self.configured.named
 
     def resolve(self, name: str | None, task: Task, cached: Mapping[str, Task | None]) -> Wanted:
-        """The model that `name` means: an id, id@revision or a served name; None is the task's default.
+        """The model that `name` means: an id, a variant's or a served name, each with or without @revision;
+        None is the task's default.
 
-        Raises UnknownModelError that tells the nearest name, WrongTaskError where the task is known.
+        Raises UnknownModelError that tells the nearest name, WrongTaskError where the task is known,
+        UnsupportedModelRequestError for a model of the catalogue that is not served.
         """
         if name is None:
             return self._default(task, cached)
         wanted = self._named(name, cached)
         if wanted is None:
             raise self._unknown(name, cached)
-        known = wanted.task or self.catalogue.get(wanted.name) or cached.get(wanted.name)
+        known = wanted.task or self.catalogue.task(wanted.name) or cached.get(wanted.name)
         if known is not None:
             check_task(wanted.name, known, task)
         return wanted
@@ -67,30 +70,39 @@ class Names:
         """A model's id for a metric, `unknown` for one that is not served: clients choose no labels."""
         wanted = self.configured.default(task) if name is None else None
         if name is not None:
-            wanted = self.configured.named.get(name) or self.configured.named.get(name.partition("@")[0])
+            wanted = self.configured.named.get(name) or self.configured.named.get(split_name(name)[0])
         if wanted is not None:
             return wanted.name
-        ident = (name or "").partition("@")[0]
+        ident = split_name(name or "")[0]
         return ident if ident in loaded else UNKNOWN
 
     def allowed(self, cached: Iterable[str]) -> set[str]:
         """The ids beside the configured ones that may be named, as far as they can be told."""
-        ids = {*self.catalogue, *cached}
+        ids = {entry.name for entry in self.catalogue.served()}
+        for ident in cached:
+            entry = self.catalogue.find(ident)
+            if entry is None or entry.is_served:
+                ids.add(ident)
         return {ident for ident in ids if self._matches(ident)}
 
     def _named(self, name: str, cached: Collection[str]) -> Wanted | None:
         if name in self.configured.named:
             return self.configured.named[name]
-        ident, at, revision = name.partition("@")
-        if not _ID.fullmatch(ident) or (at and not _REVISION.fullmatch(revision)):
+        ident, revision = split_name(name)
+        if not _ID.fullmatch(ident.partition("@")[0]):
+            return None
+        if revision is not None and not _REVISION.fullmatch(revision):
             return None
         wanted = self.configured.named.get(ident)
         if wanted is not None:
-            return None if wanted.folder else at_revision(wanted, revision)
-        if self.patterns is None and ident not in self.catalogue and ident not in cached:
+            return None if wanted.folder else at_revision(wanted, revision or "main")
+        entry = self.catalogue.find(ident)
+        if entry is None and (is_variant(ident) or (self.patterns is None and ident not in cached)):
             return None
         if not self._matches(ident):
             return None
+        if entry is not None and not entry.is_served:
+            raise UnsupportedModelRequestError(entry.refusal, param="model")
         return at_revision(Wanted(ident), revision or "main")
 
     def _matches(self, ident: str) -> bool:
@@ -144,5 +156,5 @@ def nearest(name: str, names: Collection[str]) -> str | None:
     for each in sorted(names):
         by_text.setdefault(each.rpartition("/")[2].lower(), each)
     by_text |= {each.lower(): each for each in names}
-    found = get_close_matches(name.partition("@")[0].lower(), by_text, n=1, cutoff=_SIMILAR)
+    found = get_close_matches(split_name(name)[0].lower(), by_text, n=1, cutoff=_SIMILAR)
     return by_text[found[0]] if found else None

@@ -21,7 +21,8 @@ class ModelCard:
     """A model that is loaded. `dimensions` is None for a reranker.
 
     `fallback`: why it does not run on the provider that was asked for. `prepared`: whether a prepared graph
-    is run, and `unprepared`: why the repository's own is. `memory_bytes`: what it holds.
+    is run, and `unprepared`: why the repository's own is. `memory_bytes`: what it holds. `repository`: whose
+    files these are, where that is not the repository of the model's own name; `file`: the ONNX file in it.
     """
 
     id: str
@@ -36,6 +37,8 @@ class ModelCard:
     prepared: bool = False
     unprepared: str | None = None
     memory_bytes: int = 0
+    repository: str | None = None
+    file: str = ""
 
     @classmethod
     def of(
@@ -55,6 +58,8 @@ class ModelCard:
             prepared=not graph.plain,
             unprepared=graph.note,
             memory_bytes=memory_bytes,
+            repository=source.repository,
+            file=source.graph,
         )
 
     @property

@@ -6,7 +6,8 @@ Not here: what the machine looks like (engine/threads.py) and what the cache hol
 
 from embedding_runtime.settings.environment import HubSettings
 from embedding_runtime.settings.filters import LogFilter, parse_filter
-from embedding_runtime.settings.models_file import MODEL_NAME, POOLINGS, ModelEntry, Precision, Task
+from embedding_runtime.settings.model_name import MODEL_NAME, is_variant, split_name
+from embedding_runtime.settings.models_file import POOLINGS, ModelEntry, Precision, Task
 from embedding_runtime.settings.prefetch import FetchSettings, PrefetchSettings
 from embedding_runtime.settings.serve import (
     DEFAULT_EMBEDDING_MODEL,
@@ -28,6 +29,8 @@ __all__ = [
     "PrefetchSettings",
     "ServeSettings",
     "Task",
+    "is_variant",
     "parse_filter",
+    "split_name",
     "vocabulary",
 ]

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from embedding_runtime.errors import SettingsError
+from embedding_runtime.settings.model_name import MODEL_NAME, REVISION, split_name
 
 Task = Literal["embed", "rerank"]
 Precision = Literal["auto", "fp32", "fp16", "bf16", "int8"]
@@ -25,12 +26,8 @@ Pooling = Literal["cls", "max", "mean", "mean_sqrt_len", "weightedmean", "lastto
 # The order in which sentence-transformers concatenates several poolings.
 POOLINGS: tuple[str, ...] = get_args(Pooling)
 
-MODEL_ID = r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?"
 # No segment may begin with a dot, so none is "..".
 MODEL_FILE = r"^[\w-][\w.-]*(/[\w-][\w.-]*)*\.onnx$"
-_REVISION = r"[\w][\w./-]*"
-# A model as it is named on a command line and in a default.
-MODEL_NAME = rf"{MODEL_ID}(@{_REVISION})?"
 _SERVED_NAME = r"^[A-Za-z0-9][\w.:/-]*$"
 
 _MOST_BYTES = 1 << 20
@@ -46,12 +43,14 @@ class ModelEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: Annotated[str | None, Field(pattern=f"^{MODEL_NAME}$")] = Field(
-        None, description="the hub repository, `id` or `id@revision`; of a folder the name that it is given"
+        None,
+        description="the hub repository, `id` or `id@revision`, or a variant of the catalogue, "
+        "`id@fastembed-rs` or `id@fastembed-py`; of a folder the name that it is given",
     )
     path: Path | None = Field(
         None, description="a local folder instead of a repository; relative to the file that names it"
     )
-    revision: Annotated[str | None, Field(pattern=f"^{_REVISION}$")] = Field(
+    revision: Annotated[str | None, Field(pattern=f"^{REVISION}$")] = Field(
         None, description="branch, tag or commit; left out: `main`"
     )
     task: Task | None = Field(
@@ -95,9 +94,10 @@ class ModelEntry(BaseModel):
     def _check_together(self) -> Self:
         if self.id is None and self.path is None:
             raise ValueError("id (a hub repository) or path (a local folder) is missing")
-        if self.revision is not None and (self.path is not None or "@" in (self.id or "")):
+        at = split_name(self.id or "")[1]
+        if self.revision is not None and (self.path is not None or at is not None):
             raise ValueError("revision goes with a hub repository whose id has no @revision")
-        if self.path is not None and "@" in (self.id or ""):
+        if self.path is not None and at is not None:
             raise ValueError("a local folder has no @revision")
         # Without prompts of its own the entry may name one of the repository's.
         if self.default_prompt_name and self.prompts and self.default_prompt_name not in self.prompts:
@@ -111,12 +111,12 @@ class ModelEntry(BaseModel):
     @property
     def name(self) -> str:
         """The id that requests and answers use, without its revision; of a folder without an id its name."""
-        return self.id.partition("@")[0] if self.id else (self.path or Path()).resolve().name
+        return split_name(self.id)[0] if self.id else (self.path or Path()).resolve().name
 
     @property
     def wanted_revision(self) -> str:
         """The branch, tag or commit that is wanted."""
-        return self.revision or (self.id or "").partition("@")[2] or "main"
+        return self.revision or split_name(self.id or "")[1] or "main"
 
 
 class _File(BaseModel):

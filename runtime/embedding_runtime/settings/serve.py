@@ -9,9 +9,9 @@ from pydantic import Field, model_validator
 
 from embedding_runtime.errors import SettingsError
 from embedding_runtime.settings.environment import HubSettings
+from embedding_runtime.settings.model_name import MODEL_NAME
 from embedding_runtime.settings.models_file import (
     MODEL_FILE,
-    MODEL_NAME,
     ModelEntry,
     Precision,
     read_models_file,
@@ -72,8 +72,8 @@ class ServeSettings(HubSettings):
         DEFAULT_EMBEDDING_MODEL,
         pattern=_MODEL,
         alias="DEFAULT_EMBEDDING_MODEL",
-        description="loaded at start, answers where a request names none: an id, `id@revision` or a name of "
-        "`MODELS_CONFIG`; empty: none",
+        description="loaded at start, answers where a request names none: an id, `id@revision`, a variant "
+        "of the catalogue (`id@fastembed-rs`) or a name of `MODELS_CONFIG`; empty: none",
     )
     default_reranking_model: str | None = Field(
         None,

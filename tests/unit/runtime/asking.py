@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from embedding_runtime.api.app import create_app
 from embedding_runtime.api.life import Life
 from embedding_runtime.model.recipe import Recipe
-from embedding_runtime.service.answers import Embeddings, Health, Listed, Ranked, Ranking, Stage
+from embedding_runtime.service.answers import Embeddings, Health, Listed, Ranked, Ranking, Source, Stage
 from embedding_runtime.service.inference import Inference
 from embedding_runtime.service.queries import EmbedQuery, RerankQuery
 from embedding_runtime.service.state import ModelCard
@@ -39,7 +39,7 @@ STAGES = (Stage("tokenize", 1.0, 0.001), Stage("queue", 1.1, 0.002), Stage("comp
 LISTED = (
     Listed("org/embedder", ("alias",), "embed", "ready", True, card=EMBEDDER, memory_bytes=7),
     Listed("org/reranker", (), "rerank", "ready", True, card=RERANKER, memory_bytes=8),
-    Listed("org/other", (), "embed", "available", False),
+    Listed("org/other", (), "embed", "available", False, source=Source("org/export", "onnx/model.onnx")),
 )
 
 

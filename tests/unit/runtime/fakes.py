@@ -1,7 +1,7 @@
 """Ordinary implementations of the runtime's seams, for tests."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from embedding_runtime.engine.grid import Grid
 from embedding_runtime.model.recipe import Recipe
 from embedding_runtime.model.source import ModelSource
 from embedding_runtime.model.wanted import Wanted
+from embedding_runtime.registry.catalogue import Catalogue, Entry, Kind
 from embedding_runtime.service.state import ModelCard
 from embedding_runtime.settings import Task
 
@@ -84,6 +85,11 @@ def card(model: Wanted, folder: Path = Path("/nowhere")) -> ModelCard:
         provider="cpu",
         dimensions=4 if model.task == "embed" else None,
     )
+
+
+def known(kinds: Mapping[str, Kind]) -> Catalogue:
+    """A catalogue of models of these kinds."""
+    return Catalogue(tuple(Entry(name, kind, None, ()) for name, kind in kinds.items()))
 
 
 def source(wanted: Wanted, size: int = 100) -> ModelSource:

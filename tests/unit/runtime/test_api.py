@@ -215,9 +215,11 @@ def test_the_detail_of_models_tells_what_is_known() -> None:
         "prepared": False,
         "unprepared": "no room",
         "memory_bytes": 7,
+        "source": None,
         "fingerprint": "f" * 64,
     }
     assert set(available) == set(loaded)
+    assert available["source"] == {"repository": "org/export", "file": "onnx/model.onnx"}
     assert (available["state"], available["dimensions"], available["memory_bytes"]) == (
         "available",
         None,

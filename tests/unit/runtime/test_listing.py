@@ -16,12 +16,12 @@ from embedding_runtime.service.names import Names
 from embedding_runtime.service.state import EngineState, ModelState
 from embedding_runtime.settings import Task
 from tests.unit.runtime import made
-from tests.unit.runtime.fakes import COMMIT, EMBEDDER, RERANKER, card
+from tests.unit.runtime.fakes import COMMIT, EMBEDDER, RERANKER, card, known
 
 LAZY = Wanted("org/lazy")
 NAMED = {"org/embedder": EMBEDDER, "small": EMBEDDER, "org/other": Wanted("org/other", task="embed")}
 CONFIGURED = Configured({"embed": EMBEDDER}, {"rerank": LAZY}, NAMED)
-NAMES = Names(CONFIGURED, None, {"org/known": "embed", "org/lazy": "rerank"})
+NAMES = Names(CONFIGURED, None, known({"org/known": "dense", "org/lazy": "rerank"}))
 CACHED: dict[str, Task | None] = {"org/cached": "rerank", "org/odd": None, "org/embedder": "embed"}
 READY = ModelState(0, EMBEDDER, "ready", "", "", default=True, card=card(EMBEDDER))
 
@@ -114,7 +114,7 @@ def test_what_this_process_lacks_keeps_it_from_being_ready_with_all_cards() -> N
 def test_the_cache_tells_names_and_tasks_and_notices_what_comes(tmp_path: Path) -> None:
 
     async def check() -> None:
-        names = CachedNames(tmp_path / "hub", fresh_seconds=0)
+        names = CachedNames(tmp_path / "hub", known({}), fresh_seconds=0)
         assert await names.tasks() == {}
         made.cache(tmp_path, "org/embedder", COMMIT, made.write_embedder(tmp_path / "e"))
         made.cache(tmp_path, "org/reranker", COMMIT, made.write_reranker(tmp_path / "r"))

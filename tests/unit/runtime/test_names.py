@@ -6,15 +6,22 @@ from typing import Any
 
 import pytest
 
-from embedding_runtime.errors import UnknownModelError, WrongTaskError
+from embedding_runtime.errors import UnknownModelError, UnsupportedModelRequestError, WrongTaskError
 from embedding_runtime.model.recipe import Overrides
 from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.service.configured import Configured, configured
 from embedding_runtime.service.names import Names, nearest
 from embedding_runtime.settings import DEFAULT_RERANKING_MODEL, ModelEntry, ServeSettings, Task
-from tests.unit.runtime.fakes import COMMIT, EMBEDDER, RERANKER
+from tests.unit.runtime.fakes import COMMIT, EMBEDDER, RERANKER, known
 
-CATALOGUE: dict[str, Task] = {"BAAI/bge-m3": "embed", DEFAULT_RERANKING_MODEL: "rerank"}
+CATALOGUE = known(
+    {
+        "BAAI/bge-m3": "dense",
+        "BAAI/bge-m3@fastembed-rs": "dense",
+        DEFAULT_RERANKING_MODEL: "rerank",
+        "org/splade": "sparse",
+    }
+)
 CACHED: dict[str, Task | None] = {"org/cached": "rerank", "org/odd": None}
 LOCAL = Wanted("local", folder=Path("/models/local"))
 
@@ -47,6 +54,8 @@ def _names(patterns: tuple[str, ...] | None = None, **lazy: Wanted) -> Names:
         ("local", "rerank", LOCAL),
         ("BAAI/bge-m3", "embed", Wanted("BAAI/bge-m3")),
         ("BAAI/bge-m3@feature/x", "embed", Wanted("BAAI/bge-m3", "feature/x")),
+        ("BAAI/bge-m3@fastembed-rs", "embed", Wanted("BAAI/bge-m3@fastembed-rs")),
+        (f"BAAI/bge-m3@fastembed-rs@{COMMIT}", "embed", Wanted("BAAI/bge-m3@fastembed-rs", COMMIT)),
         ("org/cached", "rerank", Wanted("org/cached")),
         ("org/odd", "embed", Wanted("org/odd")),
     ],
@@ -58,7 +67,9 @@ def test_a_name_means_a_model(name: str | None, task: Task, expected: Wanted) ->
 @pytest.mark.parametrize(
     "name",
     ["", "other", "ORG/embedder", "org/embedder@", "org/embedder@refs/pr/1", "org/embedder@../x",
-     "local@main", "../../etc", "org/cached/x", "org/embedder@a//b", "BAAI/bge-m3@a b", "x" * 5000],
+     "local@main", "BAAI/bge-m3@fastembed-py", "org/embedder@fastembed-rs", "small@fastembed-rs",
+     "BAAI/bge-m3@fastembed-rs@", "BAAI/bge-m3@fastembed-rs@refs/pr/1", "../../etc",
+     "org/cached/x", "org/embedder@a//b", "BAAI/bge-m3@a b", "x" * 5000],
 )  # fmt: skip
 def test_what_means_nothing_is_told_what_is_served(name: str) -> None:
     with pytest.raises(UnknownModelError, match="served: org/embedder, org/reranker, small, local") as caught:
@@ -87,7 +98,7 @@ def test_a_404_names_the_nearest(name: str, near: str | None) -> None:
 def test_many_names_are_not_listed_in_a_message() -> None:
     named = {f"org/m{n}": Wanted(f"org/m{n}") for n in range(20)}
     with pytest.raises(UnknownModelError, match="GET /models lists what is served"):
-        Names(Configured({}, {}, named), None, {}).resolve("x", "embed", {})
+        Names(Configured({}, {}, named), None, known({})).resolve("x", "embed", {})
 
 
 @pytest.mark.parametrize(
@@ -129,6 +140,21 @@ def test_patterns_decide_beside_what_is_configured(
 def test_the_wrong_task_names_the_right_endpoint(name: str, task: Task, words: str) -> None:
     with pytest.raises(WrongTaskError, match=words):
         _names().resolve(name, task, CACHED)
+
+
+def test_a_kind_that_is_not_served_is_told_what_it_is() -> None:
+    with pytest.raises(UnsupportedModelRequestError, match="org/splade is a sparse embedding model"):
+        _names().resolve("org/splade", "embed", {"org/splade": "embed"})
+    with pytest.raises(UnknownModelError):
+        _names(("BAAI/*",)).resolve("org/splade", "embed", {})
+    assert "org/splade" not in _names().allowed(["org/splade"])
+
+
+def test_a_variant_is_allowed_by_its_whole_name() -> None:
+    for pattern in ("BAAI/*", "*@fastembed-rs"):
+        assert _names((pattern,)).resolve("BAAI/bge-m3@fastembed-rs", "embed", {}).name.endswith("-rs")
+    with pytest.raises(UnknownModelError):
+        _names(("BAAI/bge-m3",)).resolve("BAAI/bge-m3@fastembed-rs", "embed", {})
 
 
 def test_no_default_says_so() -> None:

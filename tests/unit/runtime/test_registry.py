@@ -30,6 +30,9 @@ REPOSITORY = [
         ("org/name@v1", ModelRef("org/name", "v1")),
         ("org/name@refs/pr/3", ModelRef("org/name", "refs/pr/3")),
         (f"name@{COMMIT}", ModelRef("name", COMMIT)),
+        ("org/name@fastembed-rs", ModelRef("org/name@fastembed-rs", "main")),
+        (f"org/name@fastembed-py@{COMMIT}", ModelRef("org/name@fastembed-py", COMMIT)),
+        ("org/name@fastembed-rs2", ModelRef("org/name", "fastembed-rs2")),
     ],
 )
 def test_a_name_may_carry_a_revision(text: str, expected: ModelRef) -> None:
