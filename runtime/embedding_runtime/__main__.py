@@ -64,7 +64,8 @@ def _parser() -> argparse.ArgumentParser:
         "models",
         nargs="*",
         metavar="MODEL",
-        help="id, id@revision or a name of MODELS_CONFIG; without any: MODEL_ID, or the configured models",
+        help="id, id@revision, a variant of the catalogue or a name of MODELS_CONFIG; without any: "
+        "MODEL_ID, or the configured models",
     )
     fetching.add_argument(
         "--progress",
@@ -84,7 +85,12 @@ def _parser() -> argparse.ArgumentParser:
         help="with MODEL_ID, fetch the files and check their digests, and do not load the model",
     )
     add_models_config(fetching)
-    listing = add("models", _models, "list what the cache holds")
+    listing = add("models", _models, "list what the cache holds, or the catalogue")
+    listing.add_argument(
+        "--catalogue",
+        action="store_true",
+        help="the models that are known, cached or not, with their variants",
+    )
     listing.add_argument("--json", action="store_true", help="as JSON")
     verifying = add("verify", _verify, "read every cached file again and compare it with its digest")
     verifying.add_argument(
@@ -134,8 +140,10 @@ def _prefetch_job(*, only_resolve: bool, unproven: bool) -> int:
 def _models(options: argparse.Namespace) -> int:
     settings = HubSettings.load()
     _log_quietly(settings, "models")
-    from embedding_runtime.models import list_models
+    from embedding_runtime.models import list_catalogue, list_models
 
+    if options.catalogue:
+        return list_catalogue(as_json=options.json)
     return list_models(settings, as_json=options.json)
 
 
