@@ -62,7 +62,7 @@ format: setup  ## format and fix what can be fixed
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-generate: setup  ## write docs/crd.md from the schema, and the tables of docs/configuration.md from the settings
+generate: setup  ## write docs/crd.md, docs/models.md and the tables of docs/configuration.md from their sources
 	$(PY) docs/generate
 
 lock: setup  ## compile requirements/*.in to hashed lock files

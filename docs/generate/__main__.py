@@ -5,6 +5,7 @@ from pathlib import Path
 
 import configuration
 import crd
+import models
 
 DOCS = Path(__file__).resolve().parents[1]
 
@@ -15,6 +16,7 @@ def main(arguments: list[str]) -> int:
     reference = DOCS / "crd.md"
     made = {
         configured: configuration.page(configured.read_text(encoding="utf-8")),
+        DOCS / "models.md": models.page(),
         reference: crd.page((DOCS.parent / "crds/embeddingmodels.yaml").read_text(encoding="utf-8")),
     }
     stale = [
