@@ -9,6 +9,7 @@ from fastapi.telemetry import TelemetryConfig
 
 import embedding_runtime
 from embedding_runtime import metrics
+from embedding_runtime.api.dialects.cohere import add_cohere
 from embedding_runtime.api.dialects.openai import add_openai
 from embedding_runtime.api.documented import add_page, complete
 from embedding_runtime.api.errors import install
@@ -60,6 +61,7 @@ def create_app(settings: ServeSettings, inference: Inference, life: Life) -> Fas
     app.state.settings = settings
     add_inference(app)  # first, since routes are tried in their order
     add_openai(app, ())
+    add_cohere(app)
     _common(app, inference, life, ApiKeys(settings.api_key_file) if settings.api_key_file else None)
     app.include_router(models_list)
     add_page(app)

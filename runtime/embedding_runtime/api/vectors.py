@@ -14,12 +14,13 @@ import io
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import nanoarrow
 import nanoarrow.ipc
 import orjson
+from numpy.typing import NDArray
 
-from embedding_runtime.engine.backend import Float32
 from embedding_runtime.service.answers import Embeddings
 
 OCTETS, ARROW = "application/octet-stream", "application/vnd.apache.arrow.stream"
@@ -29,7 +30,7 @@ _MAGIC = b"EMB1"
 # orjson holds Python's lock: so many numbers, a millisecond, at a time, and others get their turn between.
 _NUMBERS_AT_A_TIME = 32_768
 # A number in JSON with its comma, as a unit vector has them.
-_JSON_BYTES, _BINARY_BYTES = 13, 4
+JSON_BYTES, _BINARY_BYTES = 13, 4
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def as_json(found: Embeddings) -> bytes:
     told = {"model": found.card.id, "usage": {"total_tokens": found.tokens}}
     parts: list[bytes | memoryview] = [b"{"]
     if found.rows.size:
-        parts += [b'"embeddings":[', *_slices(found.rows), b"],"]
+        parts += [b'"embeddings":[', *json_rows(found.rows), b"],"]
     if found.sparse is not None:
         each = [{"indices": one.indices, "weights": one.weights} for one in found.sparse]
         parts += [b'"sparse_embeddings":', orjson.dumps(each, option=orjson.OPT_SERIALIZE_NUMPY), b","]
@@ -62,7 +63,8 @@ def sparse_bytes(found: Embeddings) -> int:
     return sum(2 * _JSON_BYTES * len(each.indices) for each in found.sparse or ())
 
 
-def _slices(rows: Float32) -> Iterator[bytes | memoryview]:
+def json_rows(rows: NDArray[Any]) -> Iterator[bytes | memoryview]:
+    """A matrix of numbers as JSON's rows with commas between, without the brackets around all."""
     step = max(1, _NUMBERS_AT_A_TIME // rows.shape[1])
     for start in range(0, len(rows), step):
         if start:
@@ -95,7 +97,7 @@ def as_arrow(found: Embeddings) -> bytes:
     return written.getvalue()
 
 
-JSON = Form("application/json", as_json, _JSON_BYTES, compressible=True)
+JSON = Form("application/json", as_json, JSON_BYTES, compressible=True)
 # By what Accept calls them; the first is the one without it.
 FORMS = {
     form.media_type.encode(): form

@@ -8,6 +8,9 @@ _BY_INPUT_TYPE = {
     "query": ("query",),
     "document": ("document", "passage"),
     "passage": ("passage", "document"),
+    "classification": ("classification", "Classification"),
+    "clustering": ("clustering", "Clustering"),
+    "similarity": ("similarity", "text-matching", "STS"),
 }
 
 

@@ -31,9 +31,13 @@ def test_every_endpoint_is_there(document: dict[str, Any]) -> None:
         "/health/serving",
         "/health/ready",
         "/metrics",
+        "/v1/embed",
         "/v1/embeddings",
         "/v1/models",
         "/v1/models/{name}",
+        "/v1/rerank",
+        "/v2/embed",
+        "/v2/rerank",
     }
 
 

@@ -1,7 +1,6 @@
 """OpenAI's dialect: /v1/embeddings, /v1/models and the models below it."""
 
 import asyncio
-import base64
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
@@ -12,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from embedding_runtime.api.dialects.errors import OPENAI
+from embedding_runtime.api.dialects.quantisation import BASE64_BYTES, as_base64
 from embedding_runtime.api.dialects.request import DialectRequest, Dimensions, Model, Texts, Unused
 from embedding_runtime.api.dialects.token_ids import meant
 from embedding_runtime.api.error_form import DOCUMENTED
@@ -20,6 +20,7 @@ from embedding_runtime.api.inference import add_endpoint, embedded, encoded, inf
 from embedding_runtime.api.inference_route import Variant
 from embedding_runtime.api.priority import asked_priority
 from embedding_runtime.api.responses import json_response
+from embedding_runtime.api.vectors import JSON_BYTES
 from embedding_runtime.engine.backend import Float32
 from embedding_runtime.errors import UnknownModelError
 from embedding_runtime.service.answers import Embeddings
@@ -31,8 +32,6 @@ Ids = Annotated[list[StrictInt], Field(min_length=1, fail_fast=True)]
 _NUMBERS_AT_A_TIME = 32_768
 # A list of token ids has as many values as its text has tokens.
 _MOST_VALUES = 1_048_576
-# What a number takes in JSON and in base64.
-_JSON_BYTES, _BASE64_BYTES = 13, 6
 
 
 class OpenAIEmbeddings(DialectRequest):
@@ -111,13 +110,8 @@ async def embeddings(body: OpenAIEmbeddings, request: Request) -> Response:
     )
     found = await embedded(request, query)
     if body.encoding_format == "base64":
-        return await written(request, found, in_base64, _BASE64_BYTES)
-    return await written(request, found, lambda row: row, _JSON_BYTES)
-
-
-def in_base64(row: Float32) -> str:
-    """The little-endian float32 numbers of a vector."""
-    return base64.b64encode(row.data).decode("ascii")
+        return await written(request, found, as_base64, BASE64_BYTES)
+    return await written(request, found, lambda row: row, JSON_BYTES)
 
 
 async def written(
