@@ -9,8 +9,10 @@ from fastapi.telemetry import TelemetryConfig
 
 import embedding_runtime
 from embedding_runtime import metrics
+from embedding_runtime.api.dialects import tei
 from embedding_runtime.api.dialects.cohere import add_cohere
 from embedding_runtime.api.dialects.openai import add_openai
+from embedding_runtime.api.dialects.tei_models import add_tei_models
 from embedding_runtime.api.documented import add_page, complete
 from embedding_runtime.api.errors import install
 from embedding_runtime.api.front import Front
@@ -59,9 +61,13 @@ def create_app(settings: ServeSettings, inference: Inference, life: Life) -> Fas
         telemetry=_NO_TELEMETRY,
     )
     app.state.settings = settings
-    add_inference(app)  # first, since routes are tried in their order
+    add_inference(
+        app, embed_variants=[tei.EMBED], rerank_variants=[tei.RERANK]
+    )  # first, since routes are tried in their order
     add_openai(app, ())
     add_cohere(app)
+    tei.add_tei(app)
+    add_tei_models(app)
     _common(app, inference, life, ApiKeys(settings.api_key_file) if settings.api_key_file else None)
     app.include_router(models_list)
     add_page(app)

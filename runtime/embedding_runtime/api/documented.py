@@ -85,12 +85,15 @@ def failures(form: ErrorForm = DOCUMENTED) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": "; ".join(told), "model": form.answer} for status, told in texts.items()}
 
 
-def request_headers() -> dict[str, Any]:
-    """The headers that an inference endpoint reads, as FastAPI's `openapi_extra` takes them."""
+def request_headers(*, queued: bool = True) -> dict[str, Any]:
+    """The headers that an inference endpoint reads, as FastAPI's `openapi_extra` takes them; `queued`: whether
+    its requests wait for one another.
+    """
     return {
         "parameters": [
             {"in": "header", "name": name, "required": False, "schema": schema, "description": text}
             for name, schema, text in _REQUEST_HEADERS
+            if queued or name != HEADER
         ]
     }
 

@@ -83,11 +83,13 @@ def add_endpoint(
     content: Mapping[str, Any] | None = None,
     variants: Sequence[Variant] = (),
     most_values: int = MANY_VALUES,
+    computed: bool = True,
 ) -> None:
     """Answer POST requests at `path`. `content`: the forms of the answer beside JSON, as the document has
-    them; the others as InferenceRoute has them.
+    them; `computed`: whether a model runs for it; the others as InferenceRoute has them.
     """
-    headers = success_headers("X-Request-Id", "X-Model", "X-Model-Fingerprint", "Server-Timing")
+    model = ("X-Model", "X-Model-Fingerprint") if computed else ()
+    headers = success_headers("X-Request-Id", *model, "Server-Timing")
     route = InferenceRoute(
         path,
         endpoint,
@@ -97,6 +99,6 @@ def add_endpoint(
         summary=summary,
         response_model=answer,
         responses={200: {"headers": headers, "content": dict(content or {})}, **failures(errors)},
-        openapi_extra=request_headers(),
+        openapi_extra=request_headers(queued=computed),
     )
     app.router.routes.append(route)

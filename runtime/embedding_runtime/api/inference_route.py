@@ -29,7 +29,8 @@ Endpoint = Callable[[Any, Request], Awaitable[Response]]
 
 @dataclass(frozen=True)
 class Variant:
-    """A form of requests that shares a path with another one, and is told from it by a key of its body.
+    """A form of requests that shares a path with another one, and is told from it by a key of its body, and
+    where that is not enough by how the key's value begins, as a regular expression.
 
     `task`: as what it is counted; `answer`: the schema of a successful answer.
     """
@@ -39,6 +40,7 @@ class Variant:
     answer: Any
     errors: ErrorForm
     task: Task
+    beginning: bytes = b""
 
     @cached_property
     def schema(self) -> type[BaseModel]:
@@ -51,7 +53,7 @@ class Variant:
 
     @cached_property
     def _pattern(self) -> re.Pattern[bytes]:
-        return re.compile(re.escape(self._quoted) + rb"\s*:")
+        return re.compile(re.escape(self._quoted) + rb"\s*:\s*" + self.beginning)
 
     def fits(self, body: bytes) -> bool:
         """Whether the JSON `body` has the key, which is seen without parsing it: in a text, quotes have

@@ -1,5 +1,6 @@
 """The documented inference endpoints, /embed and /rerank: from a checked request to its answer."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ from embedding_runtime.api.answers import EmbedAnswer, RerankAnswer
 from embedding_runtime.api.documented import binary_content
 from embedding_runtime.api.exchange import exchange_of
 from embedding_runtime.api.inference import add_endpoint, embedded, encoded, ranked
+from embedding_runtime.api.inference_route import Variant
 from embedding_runtime.api.negotiation import media_type
 from embedding_runtime.api.priority import asked_priority
 from embedding_runtime.api.schemas import EmbedRequest, RerankRequest
@@ -68,8 +70,24 @@ async def rerank(body: RerankRequest, request: Request) -> Response:
     return await encoded(request, found.card, lambda: orjson.dumps(content), size=size)
 
 
-def add_inference(app: FastAPI) -> None:
-    """Add the endpoints to an app."""
-    content = binary_content(FORMS.values())
-    add_endpoint(app, "/embed", embed, EmbedAnswer, "A vector for each text", content=content)
-    add_endpoint(app, "/rerank", rerank, RerankAnswer, "Documents, best first for a query")
+def add_inference(
+    app: FastAPI, *, embed_variants: Sequence[Variant], rerank_variants: Sequence[Variant]
+) -> None:
+    """Add the endpoints to an app, with the other forms of requests that are sent to their paths."""
+    add_endpoint(
+        app,
+        "/embed",
+        embed,
+        EmbedAnswer,
+        "A vector for each text",
+        content=binary_content(FORMS.values()),
+        variants=embed_variants,
+    )
+    add_endpoint(
+        app,
+        "/rerank",
+        rerank,
+        RerankAnswer,
+        "Documents, best first for a query",
+        variants=rerank_variants,
+    )

@@ -62,6 +62,19 @@ class Ranking:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A token of a text: what it stands for, from `start` to before `stop` in characters; of a special one
+    its name, and no place.
+    """
+
+    id: int
+    text: str
+    special: bool
+    start: int | None = None
+    stop: int | None = None
+
+
+@dataclass(frozen=True)
 class Health:
     """`status` is ready, loading, exhausted or load_failed; `reason` and `message` say what is missing.
 

@@ -15,11 +15,12 @@ from embedding_runtime.errors import (
     TooManyInputsError,
     UnknownModelError,
     UnloadedError,
+    WrongTaskError,
 )
 from embedding_runtime.model.recipe import Recipe
 from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.registry.catalogue import catalogue
-from embedding_runtime.service.answers import Embeddings, Health, Listed, Ranked, Ranking, Stage
+from embedding_runtime.service.answers import Embeddings, Health, Listed, Piece, Ranked, Ranking, Stage
 from embedding_runtime.service.cached_names import CachedNames
 from embedding_runtime.service.client import EngineClient
 from embedding_runtime.service.configured import configured
@@ -122,6 +123,31 @@ class Inference:
         work = _Work(tokenize, characters, query.priority or priority_of(len(documents)))
         card, tokens, rows, stages = await self._answer(query.model, "rerank", work)
         return Ranking(card, ranked(rows.values[:, 0]), tokens, stages)
+
+    async def pieces(
+        self, name: str | None, texts: Sequence[str], *, prompt_name: str | None = None, special: bool = True
+    ) -> list[list[Piece]]:
+        """The tokens of each text. Raises RequestError, ServingError."""
+        self._check_count(len(texts), "inputs")
+        serving = await self._any(name)
+        front = prompt(serving.card.recipe, prompt_name, None) if prompt_name else ""
+        return await asyncio.to_thread(serving.tokenization.pieces, texts, prompt=front, special=special)
+
+    async def decoded(
+        self, name: str | None, ids: Sequence[Sequence[int]], *, special: bool = False
+    ) -> list[str]:
+        """The text of each list of a model's token ids. Raises RequestError, ServingError."""
+        self._check_count(len(ids), "ids")
+        serving = await self._any(name)
+        return await asyncio.to_thread(serving.tokenization.decoded, ids, special=special)
+
+    async def _any(self, name: str | None) -> _Serving:
+        """The model of this name whatever its task; without one, the default of the task that there is."""
+        tasks = {card.recipe.task for card in self.health().cards} if name is None else set()
+        try:
+            return (await self._find(name, "rerank" if tasks == {"rerank"} else "embed"))[0]
+        except WrongTaskError:
+            return (await self._find(name, "rerank"))[0]
 
     def health(self) -> Health:
         """Whether every default model can answer now, and if not, why."""

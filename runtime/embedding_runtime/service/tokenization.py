@@ -15,9 +15,11 @@ from embedding_runtime.errors import (
     InputTooLongError,
     InvalidRequestError,
     QueryTooLongError,
+    RequestTooLargeError,
 )
 from embedding_runtime.model.judging import Judge
 from embedding_runtime.model.recipe import Recipe, Side
+from embedding_runtime.service.answers import Piece
 from embedding_runtime.service.queries import Truncate
 from embedding_runtime.service.questions import Questions
 
@@ -26,6 +28,8 @@ from embedding_runtime.service.questions import Questions
 _CHARACTERS_AT_A_TIME = 262_144
 _CHARACTERS_PER_TOKEN = 16
 _GROWTH = 8
+# Of which all tokens can be told: each takes a few hundred bytes.
+_MOST_CHARACTERS = 1_048_576
 # Of which every tokenizer knows some part.
 _ANY_WORDS = "0 a é 語"
 # Tokens beyond the limit that show that the end of what was read cannot have moved what is kept.
@@ -96,20 +100,43 @@ class Tokenization:
 
         Raises InvalidRequestError for an id that the vocabulary does not have, InputTooLongError.
         """
-        most, known = self._recipe.max_tokens, self._whole.get_vocab_size(with_added_tokens=True)
+        most = self._recipe.max_tokens
         tokens: list[Tokens] = []
         for at, ids in enumerate(inputs):
-            strange = next((each for each in ids if not 0 <= each < known), None)
-            if strange is not None:
-                raise InvalidRequestError(
-                    f"input.{at} has the token id {strange}; the model's are 0 to {known - 1}",
-                    param=f"input.{at}",
-                )
+            self._check_ids(ids, f"input.{at}")
             if len(ids) > most and truncate == "never":
                 raise self._too_long(f"input.{at}", f"{len(ids)}")
             kept = ids[-most:] if self._side(truncate) == "left" else ids[:most]
             tokens.append(Tokens(np.asarray(kept, dtype=np.int32)))
         return tokens
+
+    def _check_ids(self, ids: Sequence[int], param: str) -> None:
+        known = self._whole.get_vocab_size(with_added_tokens=True)
+        strange = next((each for each in ids if not 0 <= each < known), None)
+        if strange is not None:
+            raise InvalidRequestError(
+                f"{param} has the token id {strange}; the model's are 0 to {known - 1}", param=param
+            )
+
+    def pieces(self, texts: Sequence[str], *, prompt: str = "", special: bool = True) -> list[list[Piece]]:
+        """The tokens of each text, nothing cut off; `special`: those too that the model wants around it.
+
+        Raises RequestTooLargeError.
+        """
+        if sum(map(len, texts)) > _MOST_CHARACTERS:
+            raise RequestTooLargeError(f"the texts have more than {_MOST_CHARACTERS} characters together")
+        whole = [self._prepared(text, prompt) for text in texts]
+        found = self._measuring.encode_batch(whole, add_special_tokens=special)
+        return [_pieces(encoding, text) for encoding, text in zip(found, whole, strict=True)]
+
+    def decoded(self, inputs: Sequence[Sequence[int]], *, special: bool) -> list[str]:
+        """The text of each list of the model's own token ids; `special`: with special tokens.
+
+        Raises InvalidRequestError for an id that the vocabulary does not have.
+        """
+        for at, ids in enumerate(inputs):
+            self._check_ids(ids, f"ids.{at}")
+        return self._measuring.decode_batch([list(ids) for ids in inputs], skip_special_tokens=not special)
 
     def pairs(self, query: str, documents: Sequence[str], *, truncate: Truncate = "model") -> list[Tokens]:
         """One Tokens per (query, document); the document is cut to the model's limit, the query never.
@@ -264,3 +291,11 @@ def _tokens(encoding: Encoding, *, typed: bool) -> Tokens:
     types = np.asarray(encoding.type_ids, dtype=np.uint8) if typed else None
     ids = np.asarray(encoding.ids, dtype=np.int32)
     return Tokens(ids, types if types is not None and types.any() else None)
+
+
+def _pieces(encoding: Encoding, text: str) -> list[Piece]:
+    parts = zip(encoding.ids, encoding.tokens, encoding.special_tokens_mask, encoding.offsets, strict=True)
+    return [
+        Piece(each, token, True) if special else Piece(each, text[start:stop], False, start, stop)
+        for each, token, special, (start, stop) in parts
+    ]

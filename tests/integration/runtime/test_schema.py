@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.integration.runtime.server import Server
 
 # Every check but one: a request may be valid by the document and name a model that there is not.
-CHECKS = ["--checks=all", "--exclude-checks=positive_data_acceptance", "--max-examples=100"]
+CHECKS = ["--checks=all", "--exclude-checks=positive_data_acceptance", "--max-examples=50"]
 
 
 def test_schemathesis_finds_nothing(made_server: Server, tmp_path: Path) -> None:

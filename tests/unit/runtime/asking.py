@@ -1,7 +1,7 @@
 """The HTTP side over a fake engine, asked in this process."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +12,16 @@ from fastapi import FastAPI
 from embedding_runtime.api.app import create_app
 from embedding_runtime.api.life import Life
 from embedding_runtime.model.recipe import Recipe
-from embedding_runtime.service.answers import Embeddings, Health, Listed, Ranked, Ranking, Source, Stage
+from embedding_runtime.service.answers import (
+    Embeddings,
+    Health,
+    Listed,
+    Piece,
+    Ranked,
+    Ranking,
+    Source,
+    Stage,
+)
 from embedding_runtime.service.inference import Inference
 from embedding_runtime.service.queries import EmbedQuery, RerankQuery
 from embedding_runtime.service.state import ModelCard
@@ -66,6 +75,17 @@ class FakeInference:
         order = sorted(range(len(query.documents)), reverse=True)
         ranked = [Ranked(index, 1 / (2 + n), -float(n)) for n, index in enumerate(order)]
         return Ranking(RERANKER, ranked, 9, STAGES)
+
+    async def pieces(
+        self, name: str | None, texts: Sequence[str], *, prompt_name: str | None = None, special: bool = True
+    ) -> list[list[Piece]]:
+        around = [Piece(1, "[CLS]", True)] if special else []
+        return [[*around, Piece(7, text, False, 0, len(text))] for text in texts]
+
+    async def decoded(
+        self, name: str | None, ids: Sequence[Sequence[int]], *, special: bool = False
+    ) -> list[str]:
+        return [" ".join(map(str, each)) + (" special" if special else "") for each in ids]
 
     async def _work(self, text: str, asked: EmbedQuery | RerankQuery) -> None:
         self.asked = asked

@@ -198,3 +198,15 @@ def test_scores_are_sigmoids_best_first_and_ties_keep_their_order() -> None:
     np.testing.assert_allclose(
         [each.score for each in found], [1, 1 / (1 + np.exp(-2)), 0.5, 0.5, 0], atol=1e-12
     )
+
+
+def test_tokens_are_told_whichever_task_the_model_does(home: Path) -> None:
+    async def check(inference: Inference, server: EngineServer) -> None:
+        for name in (None, SECOND, RERANKER):
+            (found,) = await inference.pieces(name, ["red cat"], special=False)
+            assert [piece.text for piece in found] == ["red", "cat"]
+            assert await inference.decoded(name, [[piece.id for piece in found]]) == ["red cat"]
+        with pytest.raises(TooManyInputsError):
+            await inference.pieces(None, ["red"] * 3000)
+
+    _run(check, home)

@@ -14,8 +14,10 @@ from embedding_runtime.errors import (
     InputTooLongError,
     InvalidRequestError,
     QueryTooLongError,
+    RequestTooLargeError,
 )
 from embedding_runtime.model.recipe import Recipe, Side, read_recipe
+from embedding_runtime.service.answers import Piece
 from embedding_runtime.service.tokenization import Tokenization
 from tests.unit.runtime import made
 
@@ -215,3 +217,28 @@ def test_a_tokenizer_is_read_once(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(QueryTooLongError, match="the query has 60000 tokens"):
         tokenization.pairs("cat " * 60_000, ["dog"])
+
+
+def test_the_tokens_of_a_text_are_told_with_their_places(tmp_path: Path) -> None:
+    red, cat = made.ids("red cat")
+    words = [Piece(red, "red", False, 0, 3), Piece(cat, "cat", False, 4, 7)]
+    first, last = Piece(made.CLS, "[CLS]", True), Piece(made.SEP, "[SEP]", True)
+    tokenization = _embedder(tmp_path)
+    assert tokenization.pieces(["red cat"]) == [[first, *words, last]]
+    assert tokenization.pieces(["red cat"], special=False) == [words]
+    assert len(tokenization.pieces(["dog " * 50])[0]) == 52
+    with pytest.raises(RequestTooLargeError, match="1048576 characters"):
+        tokenization.pieces(["dog"] * 400_000)
+
+
+def test_token_ids_become_text_again(tmp_path: Path) -> None:
+    ids = [[made.CLS, *made.ids("red cat"), made.SEP], []]
+    recipe = read_recipe(made.write_embedder(tmp_path), "m")
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    tokenizer.add_special_tokens(made.SPECIAL)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    tokenization = Tokenization(tmp_path / "tokenizer.json", recipe)
+    assert tokenization.decoded(ids, special=False) == ["red cat", ""]
+    assert tokenization.decoded(ids, special=True) == ["[CLS] red cat [SEP]", ""]
+    with pytest.raises(InvalidRequestError, match=r"ids\.1 has the token id -1"):
+        tokenization.decoded([[1], [-1]], special=False)

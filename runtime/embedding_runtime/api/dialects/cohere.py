@@ -18,7 +18,7 @@ from embedding_runtime.api.dialects.quantisation import (
     as_uint8,
 )
 from embedding_runtime.api.dialects.ranking import Documents, RankedDocument, TopN, dumped, results, texts_of
-from embedding_runtime.api.dialects.request import DialectRequest, Dimensions, Model, Texts, Unused
+from embedding_runtime.api.dialects.request import DialectRequest, Dimensions, Model, Texts, Untrained, Unused
 from embedding_runtime.api.exchange import exchange_of
 from embedding_runtime.api.inference import add_endpoint, embedded, encoded, ranked
 from embedding_runtime.api.priority import asked_priority
@@ -61,6 +61,7 @@ class CohereEmbedV2(CohereEmbed):
     """Texts to embed."""
 
     output_dimension: Dimensions = None
+    allow_untrained_dimensions: Untrained = False
 
 
 class CohereRerank(DialectRequest):
@@ -161,12 +162,12 @@ class SharedRanking(CohereRanking):
 
 async def embed_v1(body: CohereEmbed, request: Request) -> Response:
     """One vector for each text, always of length 1: plain, or in each of the forms that were asked for."""
-    return await _embed(body, None, request, "1", body.embedding_types)
+    return await _embed(body, request, "1", body.embedding_types)
 
 
 async def embed_v2(body: CohereEmbedV2, request: Request) -> Response:
     """One vector for each text, always of length 1, in each of the forms that were asked for."""
-    return await _embed(body, body.output_dimension, request, "2", body.embedding_types or ["float"])
+    return await _embed(body, request, "2", body.embedding_types or ["float"])
 
 
 async def rerank_v1(body: CohereRerank, request: Request) -> Response:
@@ -180,16 +181,15 @@ async def rerank_v2(body: CohereRerankV2, request: Request) -> Response:
     return await _rerank(body, ("text",), request, "2", with_documents=body.return_documents is True)
 
 
-async def _embed(
-    body: CohereEmbed, dimensions: int | None, request: Request, version: str, kinds: Sequence[Kind] | None
-) -> Response:
+async def _embed(body: CohereEmbed, request: Request, version: str, kinds: Sequence[Kind] | None) -> Response:
     query = EmbedQuery(
         body.texts,
         body.model,
         truncate=_TRUNCATE[body.truncate],
         input_type=_TYPES.get(body.input_type or "", body.input_type),
         normalize=True,
-        dimensions=dimensions,
+        dimensions=body.output_dimension if isinstance(body, CohereEmbedV2) else None,
+        untrained_dimensions=isinstance(body, CohereEmbedV2) and body.allow_untrained_dimensions,
         priority=asked_priority(exchange_of(request.scope).headers),
     )
     found = await embedded(request, query)

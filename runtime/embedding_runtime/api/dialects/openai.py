@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, FastAPI
-from pydantic import BaseModel, Field, StrictBool, StrictInt, StrictStr
+from pydantic import BaseModel, Field, StrictInt, StrictStr
 from starlette.requests import Request
 from starlette.responses import Response
 
 from embedding_runtime.api.dialects.errors import OPENAI
 from embedding_runtime.api.dialects.quantisation import BASE64_BYTES, as_base64
-from embedding_runtime.api.dialects.request import DialectRequest, Dimensions, Model, Texts, Unused
+from embedding_runtime.api.dialects.request import DialectRequest, Dimensions, Model, Texts, Untrained, Unused
 from embedding_runtime.api.dialects.token_ids import meant
 from embedding_runtime.api.error_form import DOCUMENTED
 from embedding_runtime.api.exchange import exchange_of
@@ -47,9 +47,7 @@ class OpenAIEmbeddings(DialectRequest):
         Field(description="`base64`: of the vector's little-endian float32 numbers."),
     ] = None
     dimensions: Dimensions = None
-    allow_untrained_dimensions: Annotated[
-        StrictBool, Field(description="Cut also the vectors of a model that was not trained for it.")
-    ] = False
+    allow_untrained_dimensions: Untrained = False
     user: Unused = None
     priority: Unused = None
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 # The first wrong entry is the one that is told: collecting those of a million takes seconds.
 Texts = Annotated[list[StrictStr], Field(min_length=1, fail_fast=True)]
@@ -13,6 +13,9 @@ Model = Annotated[
 Dimensions = Annotated[
     StrictInt | None,
     Field(ge=1, description="So many of a vector's first numbers, normalised again."),
+]
+Untrained = Annotated[
+    StrictBool, Field(description="Cut also the vectors of a model that was not trained for it.")
 ]
 Unused = Annotated[StrictStr | StrictInt | None, Field(description="Accepted, without effect.")]
 
