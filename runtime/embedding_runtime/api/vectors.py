@@ -60,7 +60,7 @@ def as_json(found: Embeddings) -> bytes:
 
 def sparse_bytes(found: Embeddings) -> int:
     """Roughly how many bytes of JSON the sparse vectors are."""
-    return sum(2 * _JSON_BYTES * len(each.indices) for each in found.sparse or ())
+    return sum(2 * JSON_BYTES * len(each.indices) for each in found.sparse or ())
 
 
 def json_rows(rows: NDArray[Any]) -> Iterator[bytes | memoryview]:
