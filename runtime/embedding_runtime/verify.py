@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from embedding_runtime.errors import CorruptModelError, ModelError
-from embedding_runtime.model.graph import read_facts
+from embedding_runtime.model.graph import facts_of
 from embedding_runtime.model.origins import origins
 from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.registry.cache import CachedRevision, cached
@@ -69,7 +69,7 @@ def _faults(revision: CachedRevision) -> Iterator[str]:
             claim = claimed(path)
             if claim is not None and not digests(path, claim).match(claim):
                 yield f"{name} of {commit} is damaged: its content is not that of {claim}"
-            elif name.endswith(".onnx"):
+            elif name.endswith((".onnx", ".safetensors.index.json")):
                 yield from _lacking(revision, name)
         except FileNotFoundError:
             yield f"{name} of {commit} is incomplete: it is a link to nothing"
@@ -81,7 +81,7 @@ def _faults(revision: CachedRevision) -> Iterator[str]:
 
 def _lacking(revision: CachedRevision, graph: str) -> Iterator[str]:
     """The files that a graph keeps its tensors in and that are not there."""
-    for name in read_facts(revision.folder / graph).external:
+    for name in facts_of(revision.folder / graph, graph).external:
         path = PurePosixPath(graph).parent / name
         if not (revision.folder / path).is_file():
             yield f"{graph} of {revision.commit[:12]} is incomplete: {path}, which it needs, is not there"

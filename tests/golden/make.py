@@ -3,6 +3,7 @@
 Needs `requirements/golden.txt`, in an environment of its own. Writes beside itself:
     all-MiniLM-L6-v2.npy          float32 [texts, 384], from the original safetensors
     bert-tiny-cross-encoder.json  for each query of `texts.QUERIES` its documents' raw scores (logits)
+    small/                        a repository of each architecture that is converted, and what it gives
 and `e2e/demo/reference.json`, the one vector that the demo compares with.
 """
 
@@ -26,6 +27,7 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
 from e2e.mirror import models  # noqa: E402
+from tests.golden import small  # noqa: E402
 from tests.golden.texts import QUERIES, TEXTS  # noqa: E402
 
 DEMO_TEXT = "How does a plant make sugar from sunlight?"
@@ -87,6 +89,7 @@ def main() -> None:
         models.lay_out(scratch / "models")
         vectors(scratch / "models" / "sentence-transformers" / "all-MiniLM-L6-v2")
         scores(scratch)
+    small.write()
 
 
 if __name__ == "__main__":

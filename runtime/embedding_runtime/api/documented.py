@@ -86,8 +86,9 @@ def failures(form: ErrorForm = DOCUMENTED) -> dict[int | str, dict[str, Any]]:
 
 
 def request_headers(*, queued: bool = True) -> dict[str, Any]:
-    """The headers that an inference endpoint reads, as FastAPI's `openapi_extra` takes them; `queued`: whether
-    its requests wait for one another.
+    """The headers that an inference endpoint reads, as FastAPI's `openapi_extra` takes them.
+
+    `queued`: whether its requests wait for one another.
     """
     return {
         "parameters": [

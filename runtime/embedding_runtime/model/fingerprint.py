@@ -6,7 +6,7 @@ file came from, its name and its revision do not enter.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from embedding_runtime.model.recipe import Recipe
 
@@ -14,11 +14,13 @@ from embedding_runtime.model.recipe import Recipe
 _FORMAT = 1
 
 
-def fingerprint(weights: Sequence[str], tokenizer: str, recipe: Recipe) -> str:
+def fingerprint(
+    weights: Sequence[str], tokenizer: str, recipe: Recipe, architecture: Mapping[str, object] | None = None
+) -> str:
     """64 hex digits: SHA-256 over the weights' and the tokenizer's contents and the recipe.
 
     `weights`: SHA-256 of the graph, then of its external data in a fixed order, then of the recipe's layers;
-    `tokenizer`: of tokenizer.json.
+    `tokenizer`: of tokenizer.json; `architecture`: what a graph that is made of the weights follows from.
     """
     settings = recipe.to_json()
     del settings["tokenizer"], settings["assumed"], settings["matryoshka"]
@@ -34,4 +36,6 @@ def fingerprint(weights: Sequence[str], tokenizer: str, recipe: Recipe) -> str:
     if settings["truncation_side"] == "right":  # which all were before this was read
         del settings["truncation_side"]
     content = {"format": _FORMAT, "weights": list(weights), "tokenizer": tokenizer, "recipe": settings}
+    if architecture is not None:
+        content["architecture"] = dict(architecture)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from embedding_runtime.errors import CorruptModelError
+from embedding_runtime.model.tensors import shards
 
 # TensorProto.DataType -> (class of precision, bytes of one element); others (shapes, constants) say nothing.
 _TYPES = {1: ("fp32", 4), 10: ("fp16", 2), 16: ("bf16", 2), 2: ("int8", 1), 3: ("int8", 1)}
@@ -35,6 +36,17 @@ class GraphFacts:
     precision: str
     external: tuple[str, ...]
     scaled_by_batch: bool = False
+
+
+def facts_of(path: Path, name: str) -> GraphFacts:
+    """The facts of the file at `path`, whose name in its repository is `name`: of an ONNX file its own, of
+    safetensors, or of an index of several, those of the graph that is made of them.
+
+    Raises CorruptModelError.
+    """
+    if name.endswith(".onnx"):
+        return read_facts(path)
+    return GraphFacts("fp32", shards(path) if name.endswith(".json") else ())
 
 
 def read_facts(path: Path) -> GraphFacts:

@@ -50,16 +50,21 @@ def read_layers(folder: Path, modules: Sequence[Module], model: str) -> tuple[La
 
     Raises UnsupportedModelError for one that is not served, CorruptModelError.
     """
-    if modules and modules[-1].name == "Normalize":
-        modules = modules[:-1]
-    return tuple(_layer(folder, each, model) for each in modules)
+    layers = tuple(_layer(folder, each, model) for each in modules)
+    return layers[:-1] if layers and layers[-1].kind == "unit" else layers
 
 
 def _layer(folder: Path, module: Module, model: str) -> Layer:
+    home = folder / module.folder
+    config = read_json(home / "config.json", model) if module.folder else {}
+    for key in ("module_input_name", "module_output_name"):
+        if (config.get(key) or _VECTOR) != _VECTOR:
+            raise UnsupportedModelError(
+                f"{model}: {module.folder} is for {config[key]}, and only modules for whole texts are "
+                "served after the pooling"
+            )
     if module.name == "Normalize":
         return Layer("unit")
-    home = folder / module.folder
-    config = read_json(home / "config.json", model)
     if not config:
         raise CorruptModelError(
             f"{model}: modules.json names {module.folder}, whose config.json is not there"
@@ -73,12 +78,6 @@ def _layer(folder: Path, module: Module, model: str) -> Layer:
     file = f"{module.folder}/{_WEIGHTS}"
     if module.name == "LayerNorm":
         return Layer("norm", file)
-    for key in ("module_input_name", "module_output_name"):
-        if (config.get(key) or _VECTOR) != _VECTOR:
-            raise UnsupportedModelError(
-                f"{model}: {module.folder} is for {config[key]}, and only a Dense for a whole "
-                "text's vector is served"
-            )
     return Layer("dense", file, _activation(config, module, model), bool(config.get("use_residual", False)))
 
 

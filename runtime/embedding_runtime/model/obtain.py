@@ -16,7 +16,9 @@ from embedding_runtime.errors import (
     RevisionNotFoundError,
     RuntimeFault,
 )
-from embedding_runtime.model.graph import read_facts
+from embedding_runtime.model.architectures import architecture
+from embedding_runtime.model.graph import facts_of
+from embedding_runtime.model.modules import read_json
 from embedding_runtime.model.origins import Origin, of_folder, origins
 from embedding_runtime.model.source import ModelSource, open_source
 from embedding_runtime.model.wanted import Wanted
@@ -168,9 +170,10 @@ def _complete(hub: "Hub", plan: Plan, report: Report, suspects: Collection[str])
 
     External data is planned by its usual names; a graph that keeps tensors under other names gets those too.
     """
+    _check_architecture(hub, plan)
     graph = hub.fetch(plan, report, suspects)
     try:
-        external = read_facts(graph).external
+        external = facts_of(graph, plan.graph).external
     except CorruptModelError:
         # Damaged in the cache or broken at the hub: opening it tells which.
         external = ()
@@ -179,6 +182,18 @@ def _complete(hub: "Hub", plan: Plan, report: Report, suspects: Collection[str])
     if further != plan:
         hub.fetch(further, report, suspects)
     return hub.publish(further, suspects)
+
+
+def _check_architecture(hub: "Hub", plan: Plan) -> None:
+    """See that a graph can be made of safetensors before they are fetched. Raises NoWeightsError."""
+    if plan.graph.endswith(".onnx"):
+        return
+    name = PurePosixPath(plan.graph).with_name("config.json").as_posix()
+    config = tuple(file for file in plan.files if file.name == name)
+    if not config:
+        raise NoWeightsError(f"{plan.ref} has no {name}, without which {plan.graph} cannot be converted")
+    path = hub.fetch(replace(plan, graph=name, files=config), lambda _had, _total: None)
+    architecture(read_json(path, str(plan.ref)), str(plan.ref))
 
 
 def _is_complete(origin: Origin, wanted: Wanted, access: Access) -> bool:

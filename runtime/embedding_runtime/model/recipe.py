@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, cast
 
 from embedding_runtime.errors import ModelError, UnsupportedModelError
+from embedding_runtime.model.architectures import architecture
 from embedding_runtime.model.judging import Judge, read_judge
 from embedding_runtime.model.layers import Layer, read_layers
 from embedding_runtime.model.modules import Modules, read_json, read_modules
@@ -164,9 +165,13 @@ def read_task(folder: Path) -> Task | None:
     try:
         modules = read_modules(folder, folder.name)
         transformer = folder / modules.transformer
-        if not (transformer / "tokenizer.json").is_file() or not any(folder.rglob("*.onnx")):
+        if not (transformer / "tokenizer.json").is_file():
             return None
         config = read_json(transformer / "config.json", folder.name)
+        if not any(folder.rglob("*.onnx")):
+            architecture(config, folder.name)
+            if not any(transformer.glob("model.safetensors*")):
+                return None
         vocabulary = {} if modules else read_json(transformer / "tokenizer.json", folder.name)
         if read_judge(folder, modules, config, vocabulary, folder.name):
             return "rerank"

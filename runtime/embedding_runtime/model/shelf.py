@@ -1,6 +1,7 @@
 """Where prepared graphs lie: <folder>/<key>/ with GRAPH, WEIGHTS and a manifest. Whole or not at all.
 
-A graph that did not pass its check leaves a manifest with the reason, so that it is not made again.
+A graph that did not pass its check leaves a manifest with the reason, so that it is not made again; where
+the repository has no graph of its own, that which was made of its safetensors lies there with the reason.
 """
 
 import fcntl
@@ -29,11 +30,15 @@ _MAKING = ".making-"
 
 # Raised when a graph is made otherwise than before.
 _FORMAT = 3
+# Raised when a graph is made of safetensors otherwise than before.
+_CONVERSION = 1
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What lies under a key: a graph, or the `note` why there is none."""
+    """What lies under a key: a graph, or the `note` why there is none but the model's own; that lies here
+    only where the repository does not have it.
+    """
 
     folder: Path
     precision: str
@@ -41,7 +46,7 @@ class Entry:
 
     @property
     def graph(self) -> Path:
-        """The graph, where there is no note."""
+        """The graph, where there is one."""
         return self.folder / GRAPH
 
 
@@ -49,7 +54,9 @@ def key(source: ModelSource, target: Target) -> str:
     """40 hex digits of everything that shapes the graph: weights and recipe, which are in the fingerprint,
     the target, and what makes it. The machine shapes nothing of it.
     """
-    content = [_FORMAT, source.fingerprint, target.precision, metadata.version("onnx")]
+    content: list[object] = [_FORMAT, source.fingerprint, target.precision, metadata.version("onnx")]
+    if source.is_converted:
+        content.append(_CONVERSION)
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:40]
 
 
@@ -106,11 +113,12 @@ def making(folder: Path) -> Iterator[Path]:
 
 
 def publish(scratch: Path, key: str, source: ModelSource, target: Target, note: str | None) -> None:
-    """Give the folder made by `making` its name; only the note stays of a graph that has one.
+    """Give the folder made by `making` its name; where there is a note, only that stays, unless the
+    repository has no graph of its own: then what is there is the one made of its safetensors.
 
     Raises OSError.
     """
-    if note is not None:
+    if note is not None and not source.is_converted:
         for path in scratch.iterdir():
             path.unlink()
     with ThreadPoolExecutor(1) as disk:

@@ -8,8 +8,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from embedding_runtime.errors import CorruptModelError, FingerprintMismatchError, TaskMismatchError
+from embedding_runtime.model.architectures import Architecture, architecture
 from embedding_runtime.model.fingerprint import fingerprint
-from embedding_runtime.model.graph import read_facts
+from embedding_runtime.model.graph import facts_of
+from embedding_runtime.model.modules import read_json
 from embedding_runtime.model.recipe import AS_IT_IS, Overrides, Recipe, read_recipe
 from embedding_runtime.registry.cache import Snapshot
 from embedding_runtime.registry.catalogue import NOTHING, FillIns
@@ -21,8 +23,9 @@ _DOES = {"embed": "gives embeddings", "rerank": "is a reranker"}
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Everything that is known about a model before it is loaded. `repository`: whose files these are, where
-    that is not the repository of the model's own name.
+    """Everything that is known about a model before it is loaded. `graph`: the ONNX file inside the folder,
+    or the safetensors, or the index of several, that one is to be made of. `repository`: whose files these
+    are, where that is not the repository of the model's own name.
     """
 
     id: str
@@ -37,8 +40,13 @@ class ModelSource:
 
     @property
     def graph_path(self) -> Path:
-        """Where the ONNX file lies."""
+        """Where the ONNX file, or what is to be made one, lies."""
         return self.folder / self.graph
+
+    @property
+    def is_converted(self) -> bool:
+        """Whether the repository has no graph, so that one is made of its weights."""
+        return not self.graph.endswith(".onnx")
 
     @property
     def tokenizer_path(self) -> Path:
@@ -76,8 +84,9 @@ def open_source(
     recipe = read_recipe(snapshot.folder, model, overrides, fill_ins)
     if task is not None and recipe.task != task:
         raise TaskMismatchError(f"{model} {_DOES[recipe.task]}, but it is configured for the task {task!r}")
+    made = None if snapshot.graph.endswith(".onnx") else read_architecture(snapshot)
     known |= _checked(snapshot, [name for name in snapshot.files if name not in known])
-    facts = read_facts(snapshot.folder / snapshot.graph)
+    facts = facts_of(snapshot.folder / snapshot.graph, snapshot.graph)
     beside = PurePosixPath(snapshot.graph).parent
     weights = [snapshot.graph, *((beside / name).as_posix() for name in facts.external)]
     for name in weights:
@@ -87,7 +96,9 @@ def open_source(
             )
     weights += [layer.file for layer in recipe.layers if layer.file]
     known |= _checked(snapshot, [name for name in weights if name not in known])
-    found = fingerprint([known[name] for name in weights], known[recipe.tokenizer], recipe)
+    found = fingerprint(
+        [known[name] for name in weights], known[recipe.tokenizer], recipe, made.to_json() if made else None
+    )
     if expected_fingerprint and found != expected_fingerprint:
         raise FingerprintMismatchError(
             f"{model}@{snapshot.commit}: expected fingerprint {expected_fingerprint}, found {found}: "
@@ -104,6 +115,15 @@ def open_source(
         bytes=sum((snapshot.folder / name).stat().st_size for name in {*snapshot.files, *weights}),
         repository=snapshot.ref.id if snapshot.name else None,
     )
+
+
+def read_architecture(snapshot: Snapshot) -> Architecture:
+    """What the safetensors of a snapshot are of.
+
+    Raises UnsupportedModelError for what cannot be converted, CorruptModelError.
+    """
+    path = (snapshot.folder / snapshot.graph).with_name("config.json")
+    return architecture(read_json(path, snapshot.ref.id), snapshot.ref.id)
 
 
 def _checked(snapshot: Snapshot, names: Iterable[str]) -> dict[str, str]:

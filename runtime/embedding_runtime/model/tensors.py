@@ -39,6 +39,22 @@ class _Place:
     end: int
 
 
+def shards(path: Path) -> tuple[str, ...]:
+    """The files beside the index at `path` that hold the tensors it lists.
+
+    Raises CorruptModelError.
+    """
+    try:
+        named = sorted(
+            {str(name) for name in json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()}
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptModelError(f"{path.name} cannot be read as an index of safetensors: {error}") from error
+    if not named or any("/" in name or not name.endswith(".safetensors") for name in named):
+        raise CorruptModelError(f"{path.name} names files that are none of safetensors: {', '.join(named)}")
+    return tuple(named)
+
+
 class Tensors(Mapping[str, Array]):
     """The tensors of one file by name, each read when it is asked for, as float32 whatever it was."""
 

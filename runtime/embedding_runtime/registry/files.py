@@ -25,6 +25,12 @@ _GRAPHS = {
         "model_qint8_arm64.onnx",
     ),
 }
+# What a graph can be made of where there is none, best first; the indices name several files.
+_CONVERTED = tuple(
+    f"{folder}{file}"
+    for folder in ("", "0_Transformer/")
+    for file in ("model.safetensors", "model.safetensors.index.json")
+)
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".h5", ".msgpack")
 
 # The configuration that says how to tokenise, pool and normalise; also inside sentence-transformers' module
@@ -34,12 +40,14 @@ _CONFIGURATION = re.compile(
     r"(config|tokenizer|tokenizer_config|special_tokens_map|sentence_[a-z]+_config)\.json"
     r"|modules\.json|config_sentence_transformers\.json|chat_template\.jinja"
 )
+_INDEX = ".safetensors.index.json"
 # The weights of what is done to a vector after the pooling.
 _LAYERS = re.compile(r"[0-9]+_(Dense|LayerNorm)/model\.safetensors")
 
 
 def graph_file(names: Iterable[str], wanted: str | None, model: str, precision: Precision = "auto") -> str:
-    """The ONNX file to serve: the one asked for, else that of the precision, in `onnx/` before the top.
+    """The ONNX file to serve: the one asked for, else that of the precision, in `onnx/` before the top; the
+    safetensors that one can be made of, where the repository has none at all.
 
     Raises UnsupportedModelError that says what the repository holds instead, NoWeightsError where it holds no
     ONNX file at all.
@@ -63,15 +71,23 @@ def graph_file(names: Iterable[str], wanted: str | None, model: str, precision: 
             f"{model} has neither onnx/model.onnx nor model.onnx; choose one of its files with MODEL_FILE: "
             f"{others} (or with file or precision in MODELS_CONFIG)"
         )
+    for name in _CONVERTED:
+        if name in present:
+            return name
     weights = ", ".join(sorted(name for name in present if name.endswith(_WEIGHTS))) or "no weights"
     raise NoWeightsError(
-        f"{model} has no ONNX file (found: {weights}); only ONNX exports can be served: choose a repository "
-        "that holds onnx/model.onnx"
+        f"{model} has neither an ONNX file nor model.safetensors (found: {weights}), and nothing else can be "
+        "served: choose a repository that holds onnx/model.onnx"
     )
 
 
 def external_data(names: Iterable[str], graph: str) -> list[str]:
-    """The files beside `graph` that by their names hold its tensors: model.onnx_data, model.onnx.data, ..."""
+    """The files beside `graph` that by their names hold its tensors: model.onnx_data, model.onnx.data, ...;
+    and model-00001-of-00002.safetensors, ... of an index.
+    """
+    if graph.endswith(_INDEX):
+        stem = re.escape(graph.removesuffix(_INDEX))
+        return sorted(name for name in names if re.fullmatch(rf"{stem}-\d+-of-\d+\.safetensors", name))
     pattern = re.compile(re.escape(graph) + r"[._]data([._-]?\d+)?")
     return sorted(name for name in names if pattern.fullmatch(name))
 

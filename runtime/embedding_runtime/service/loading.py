@@ -34,7 +34,7 @@ from embedding_runtime.model.recipe import Recipe
 from embedding_runtime.model.source import ModelSource
 from embedding_runtime.model.wanted import Wanted
 from embedding_runtime.pulse import Pulse
-from embedding_runtime.service.preparation import prepare
+from embedding_runtime.service.preparation import instead, prepare
 from embedding_runtime.service.state import ModelCard
 from embedding_runtime.settings import ServeSettings
 from embedding_runtime.telemetry import logger
@@ -96,7 +96,8 @@ class OnnxLoading:
         started, memory = time.monotonic(), self._memory()
         asked = wanted.computed_in(self._precision).precision
         precision = computed_here(asked, source.precision, self._no_gpu(), self._execution.node)
-        prepared = prepare(source, Target.of(source, precision), self._prepared_dirs)
+        target = Target.of(source, precision)
+        prepared = prepare(source, target, self._prepared_dirs)
         if asked == "auto" and prepared.plain:
             precision = asked  # it could not be prepared, and nobody insists
         execution = replace(
@@ -109,9 +110,12 @@ class OnnxLoading:
                 insisted = asked != "auto" and isinstance(error, PrecisionUnavailableError)
                 if prepared.plain or insisted:
                     raise
+                other = instead(source, target, error.message, self._prepared_dirs)
+                if other is None:
+                    raise
                 # It passed its check, and still this machine makes something else of it.
                 _log.warning("the prepared graph does not run", model=source.id, error=error.message)
-                prepared = Prepared.as_it_is(source, error.message)
+                prepared = other
                 execution = replace(execution, precision=computed_in(asked, source.precision))
                 backend, width, costs = self._ran(prepared, source.recipe, execution)
         seconds = time.monotonic() - started

@@ -9,9 +9,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from embedding_runtime.errors import RuntimeFault
+from embedding_runtime.errors import CacheUnwritableError, InternalError, RuntimeFault, UnsupportedModelError
 from embedding_runtime.model.prepared import Prepared, Target
 from embedding_runtime.model.shelf import Entry, find, key
 from embedding_runtime.model.source import ModelSource
@@ -22,18 +23,35 @@ _log = logger("preparation")
 
 # A process that makes a graph of some GiB, on a busy machine with a slow disk, is done by then.
 _MOST_SECONDS = 300.0
+# What a graph made of safetensors of 16 bits takes of room, and then the prepared one, for each byte.
+_CONVERTED_ROOM = 4
+
+# How the process that makes a graph ends where it does not: the model is to blame, its folder, or neither.
+UNSUPPORTED, UNWRITABLE, UNLUCKY = 1, 2, 3
+_BLAMED: dict[int, type[RuntimeFault]] = {
+    UNSUPPORTED: UnsupportedModelError,
+    UNWRITABLE: CacheUnwritableError,
+}
 
 
 def prepare(source: ModelSource, target: Target, folders: Sequence[Path]) -> Prepared:
     """The graph to run; made and kept in the first of the folders where none of them has it.
 
-    Never an error: where none can be made or kept, it is the model's own, with the reason as its note.
-    Without folders it is the model's own as well, as it was asked for.
+    Never an error for a model that has a graph: where none can be made or kept, it is the model's own, with
+    the reason as its note. Where the folders are none it is the model's own as well, as it was asked for.
+
+    Raises UnsupportedModelError, CacheError for one that has only safetensors, where no graph can be made of
+    them or kept.
     """
     if not folders:
+        if source.is_converted:
+            raise UnsupportedModelError(
+                f"{source.id} has no ONNX file, and what is made of its {source.graph} needs a folder to be "
+                "kept in: set PREPARED_CACHE_DIR to one, or leave it unset"
+            )
         return Prepared.as_it_is(source)
     name = key(source, target)
-    found: Entry | str | None = find(folders, name)
+    found: Entry | RuntimeFault | None = find(folders, name)
     if found is None:
         _log.info("preparing", model=source.id, precision=target.precision, folder=str(folders[0]))
         found = _made(source, target, name, folders[0])
@@ -41,17 +59,35 @@ def prepare(source: ModelSource, target: Target, folders: Sequence[Path]) -> Pre
         return Prepared(
             found.graph, found.precision, plain=False, note=None, key=name, repository=source.folder
         )
-    note = found.note if isinstance(found, Entry) else found
+    if isinstance(found, RuntimeFault) and source.is_converted:
+        raise type(found)(
+            f"{source.id} has no ONNX file, and none can be made of its {source.graph}: {found.message}"
+        )
+    note = found.note if isinstance(found, Entry) else found.message
     _log.warning("the model's own graph is run, not a prepared one", model=source.id, reason=note)
-    return Prepared.as_it_is(source, note)
+    own = Prepared.as_it_is(source, note)
+    return replace(own, path=found.graph) if isinstance(found, Entry) and source.is_converted else own
 
 
-def _made(source: ModelSource, target: Target, name: str, folder: Path) -> Entry | str:
+def instead(source: ModelSource, target: Target, note: str, folders: Sequence[Path]) -> Prepared | None:
+    """What to run where the graph that was prepared for the target does not run on this machine; `note` says
+    why not. None where there is nothing else.
+
+    Raises as `prepare`.
+    """
+    if not source.is_converted:
+        return Prepared.as_it_is(source, note)
+    exact = Target(source.precision)
+    return None if target == exact else replace(prepare(source, exact, folders), note=note)
+
+
+def _made(source: ModelSource, target: Target, name: str, folder: Path) -> Entry | RuntimeFault:
     """What was made, or why nothing was."""
+    room = source.bytes * (_CONVERTED_ROOM if source.is_converted else 1)
     try:
-        check_volume(folder, source.bytes, f"the prepared graph of {source.id}")
+        check_volume(folder, room, f"the prepared graph of {source.id}")
     except RuntimeFault as error:
-        return error.message
+        return error
     asked = {"source": source.to_json(), "target": vars(target), "folder": str(folder), "parent": os.getpid()}
     command = [sys.executable, "-m", "embedding_runtime.service.preparing"]
     try:
@@ -64,10 +100,12 @@ def _made(source: ModelSource, target: Target, name: str, folder: Path) -> Entry
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"it was not prepared within {_MOST_SECONDS:.0f} s"
+        return InternalError(f"it was not prepared within {_MOST_SECONDS:.0f} s")
     except OSError as error:
-        return f"it could not be prepared: {error.strerror}"
+        return InternalError(f"it could not be prepared: {error.strerror}")
     if done.returncode:
         lines = done.stderr.strip().splitlines()
-        return f"it could not be prepared: {lines[-1] if lines else f'exit code {done.returncode}'}"
-    return find([folder], name, fresh=True) or f"what was prepared in {folder} cannot be read"
+        why = f"it could not be prepared: {lines[-1] if lines else f'exit code {done.returncode}'}"
+        return _BLAMED.get(done.returncode, InternalError)(why)
+    made = find([folder], name, fresh=True)
+    return made or InternalError(f"what was prepared in {folder} cannot be read")

@@ -7,9 +7,11 @@ line of its stderr.
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +23,19 @@ from embedding_runtime.engine.onnx_backend import OnnxBackend
 from embedding_runtime.engine.probes import keep
 from embedding_runtime.errors import RuntimeFault
 from embedding_runtime.lifeline import die_with
+from embedding_runtime.model.conversion import convert
 from embedding_runtime.model.prepared import Prepared, Target
 from embedding_runtime.model.rewriting import rewrite
 from embedding_runtime.model.shelf import GRAPH, find, key, making, publish
 from embedding_runtime.model.source import ModelSource
+from embedding_runtime.service.preparation import UNLUCKY, UNSUPPORTED, UNWRITABLE
 from embedding_runtime.service.tokenization import Tokenization
 
 # Other models' requests go before.
 _NICENESS = 10
+
+# Where in its folder a graph is made of safetensors.
+_OWN = "own"
 
 _QUERY = "How long is the river?"
 _PROBES = (
@@ -56,24 +63,38 @@ def main() -> int:
             if find([folder], name) is None:
                 publish(scratch, name, source, target, _make(source, target, scratch))
     except OSError as error:
-        return _failed(f"{error.strerror}: {error.filename or folder}")
+        return _failed(f"{error.strerror}: {error.filename or folder}", UNWRITABLE)
     except RuntimeFault as error:
-        return _failed(error.message)
+        return _failed(error.message, UNSUPPORTED if error.permanent else UNLUCKY)
     return 0
 
 
-def _failed(why: str) -> int:
+def _failed(why: str, code: int) -> int:
     print(why, file=sys.stderr)
-    return 1
+    return code
 
 
 def _make(source: ModelSource, target: Target, scratch: Path) -> str | None:
-    """Make the graph in `scratch`; why it can never be used, None where it can.
+    """Make the graph in `scratch`; why it can never be used, None where it can. Where the model has no graph
+    of its own, one is made first, which stays there if the other cannot be used.
 
-    Raises OSError, and RuntimeFault for what may go another time.
+    Raises OSError, and RuntimeFault for what may go another time or for a model that cannot be converted.
     """
-    texts, rounded = _probes(source), target.precision != source.precision
     own = Prepared.as_it_is(source)
+    if not source.is_converted:
+        return _compared(own, source, target, scratch)
+    home = scratch / _OWN
+    own = replace(own, path=convert(source.graph_path, source.id, home))
+    note = _compared(own, source, target, scratch)
+    for path in home.iterdir() if note is not None else ():
+        path.replace(scratch / path.name)
+    shutil.rmtree(home)
+    return note
+
+
+def _compared(own: Prepared, source: ModelSource, target: Target, scratch: Path) -> str | None:
+    """Make the graph of the model's own, and compare the two. Raises as `_make`."""
+    texts, rounded = _probes(source), target.precision != source.precision
     made = Prepared(scratch / GRAPH, target.precision, plain=False, note=None, key="")
     to = target.precision if rounded else None
     try:
@@ -81,7 +102,7 @@ def _make(source: ModelSource, target: Target, scratch: Path) -> str | None:
         with ThreadPoolExecutor(1) as beside:
             wanted = beside.submit(_rows, own, source, texts)
             whole = None if rounded else beside.submit(fused_nodes, own.path)
-            rewrite(source.graph_path, source.recipe, scratch, to=to, repository=source.folder)
+            rewrite(own.path, source.recipe, scratch, to=to, repository=source.folder)
             fused = None if rounded else beside.submit(fused_nodes, made.path)
             rows = _rows(made, source, texts)
             together, alone = wanted.result()[: len(texts)], wanted.result()[len(texts) :]

@@ -10,11 +10,15 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import numpy as np
 import pytest
 
 from e2e.mirror.server import Mirror
+from tests.golden.texts import TEXTS
 from tests.integration.runtime.server import EMBEDDER, RERANKER, environment, run, serving
 from tests.unit.runtime import made
+
+SMALL = Path(__file__).resolve().parents[2] / "golden/small"
 
 
 @pytest.fixture
@@ -29,6 +33,9 @@ def mirror(tmp_path: Path) -> Iterator[str]:
     (root / "org/torch").mkdir()
     (root / "org/torch/model.safetensors").write_bytes(b"weights")
     (root / "org/torch/tokenizer.json").write_text("{}")
+    shutil.copytree(SMALL / "shards", root / "org/safetensors")
+    electra = shutil.copytree(SMALL / "BertModel", root / "org/electra")
+    (electra / "config.json").write_text('{"architectures": ["ElectraModel"]}')
     broken = made.write_embedder(root / "org/broken")
     (broken / "onnx/model.onnx").write_bytes(b"not a graph")
     with _mirror(root) as endpoint:
@@ -165,6 +172,29 @@ def test_a_server_with_a_network_fetches_for_itself(tmp_path: Path, mirror: str)
         server.wait_until("ready")
 
 
+def test_safetensors_are_fetched_converted_and_served_offline(tmp_path: Path, mirror: str) -> None:
+    told, message = _prefetch(tmp_path, mirror, "org/safetensors")
+    assert told.returncode == 0, told.stderr
+    assert message["file"] == "model.safetensors.index.json"
+    settings = environment(tmp_path, DEFAULT_EMBEDDING_MODEL=f"org/safetensors@{message['commit']}")
+    settings |= {"EXPECTED_FINGERPRINT": message["fingerprint"]}
+    with serving(settings, tmp_path / "log") as server:
+        server.wait_until("ready")
+        assert not server.events("preparing")
+        (detail,) = server.client.get("/models?detail=true").json()["models"]
+        assert (detail["prepared"], detail["unprepared"]) == (True, None)
+        answer = server.client.post("/embed", json={"input": TEXTS[:4]}).json()
+    golden = np.load(SMALL / "shards/expected.npz")["vectors"][:4]
+    np.testing.assert_allclose(answer["embeddings"], golden, atol=1e-5 * np.abs(golden).max())
+
+
+def test_weights_of_what_cannot_be_converted_are_not_fetched(tmp_path: Path, mirror: str) -> None:
+    told, _ = _prefetch(tmp_path, mirror, "org/electra")
+    assert told.returncode == 3
+    blobs = list((tmp_path / "hub/models--org--electra/blobs").iterdir())
+    assert [path.read_text() for path in blobs] == ['{"architectures": ["ElectraModel"]}']
+
+
 def test_a_second_run_of_a_pinned_model_needs_no_hub(tmp_path: Path, mirror: str) -> None:
     _, first = _prefetch(tmp_path, mirror, EMBEDDER)
     told, second = _prefetch(tmp_path, "http://127.0.0.1:1", EMBEDDER, MODEL_REVISION=first["commit"])
@@ -181,7 +211,8 @@ def test_a_second_run_of_a_pinned_model_needs_no_hub(tmp_path: Path, mirror: str
         (EMBEDDER, {"MODEL_FILE": "onnx/q.onnx"}, 3, "UnsupportedModel", ["onnx/q.onnx"]),
         (EMBEDDER, {"MODEL_TASK": "sing"}, 3, "InternalError", ["MODEL_TASK=sing"]),
         ("org/nli", {}, 3, "UnsupportedModel", ["3 labels"]),
-        ("org/torch", {}, 3, "UnsupportedModel", ["no ONNX file", "model.safetensors"]),
+        ("org/torch", {}, 3, "UnsupportedModel", ["has no config.json", "model.safetensors"]),
+        ("org/electra", {}, 3, "UnsupportedModel", ["architecture ElectraModel", "optimum-cli"]),
         ("org/broken", {}, 3, "UnsupportedModel", ["model.onnx"]),
     ],
 )

@@ -56,6 +56,10 @@ def test_only_what_serving_needs_is_chosen() -> None:
         (["model.onnx", "onnx/model.onnx"], None, "onnx/model.onnx"),
         (["model.onnx", "onnx/model_fp16.onnx"], None, "model.onnx"),
         (["model.onnx", "onnx/model_fp16.onnx"], "onnx/model_fp16.onnx", "onnx/model_fp16.onnx"),
+        (["model.safetensors", "onnx/model.onnx"], None, "onnx/model.onnx"),
+        (["model.safetensors", "2_Dense/model.safetensors"], None, "model.safetensors"),
+        (["0_Transformer/model.safetensors"], None, "0_Transformer/model.safetensors"),
+        (["model.safetensors.index.json"], None, "model.safetensors.index.json"),
     ],
 )
 def test_the_graph_is_the_wanted_one_or_the_usual_one(
@@ -67,7 +71,9 @@ def test_the_graph_is_the_wanted_one_or_the_usual_one(
 @pytest.mark.parametrize(
     ("names", "wanted", "message"),
     [
-        (["model.safetensors"], None, "no ONNX file .found: model.safetensors"),
+        (["pytorch_model.bin"], None, "neither an ONNX file nor model.safetensors .found: pytorch_model.bin"),
+        (["model.safetensors"], "model.onnx", "no file model.onnx; its ONNX files: none"),
+        (["model.safetensors", "model_O4.onnx"], None, "MODEL_FILE: model_O4.onnx"),
         (["README.md"], None, "found: no weights"),
         (["onnx/model_fp16.onnx"], None, "MODEL_FILE: onnx/model_fp16.onnx"),
         (["onnx/model.onnx"], "onnx/model_int8.onnx", "its ONNX files: onnx/model.onnx"),
@@ -98,6 +104,21 @@ def test_a_repository_without_the_graph_is_refused_with_what_it_holds(
 )
 def test_a_precision_chooses_the_file(names: list[str], precision: Precision, expected: str) -> None:
     assert graph_file(names, None, "m", precision) == expected
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32", "fp16", "bf16", "int8"])
+def test_any_precision_is_made_of_safetensors(precision: Precision) -> None:
+    assert graph_file(["model.safetensors", "README.md"], None, "m", precision) == "model.safetensors"
+
+
+def test_the_files_of_an_index_and_the_layers_after_the_pooling_are_needed() -> None:
+    shards = [f"model-0000{at}-of-00002.safetensors" for at in (1, 2)]
+    names = ["config.json", "tokenizer.json", "model.safetensors.index.json", *shards, "2_Dense/config.json"]
+    names += ["2_Dense/model.safetensors", "3_LayerNorm/model.safetensors"]
+    left = ["2_Dense/pytorch_model.bin", "other-00001-of-00002.safetensors", "x/model.safetensors"]
+    graph, files = needed([*names, *left], None, "m")
+    assert graph == "model.safetensors.index.json"
+    assert sorted(files) == sorted(names)
 
 
 def test_a_precision_that_is_not_there_is_refused_with_what_there_is() -> None:
