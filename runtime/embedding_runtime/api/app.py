@@ -9,7 +9,7 @@ from fastapi.telemetry import TelemetryConfig
 
 import embedding_runtime
 from embedding_runtime import metrics
-from embedding_runtime.api.dialects import tei
+from embedding_runtime.api.dialects import jina, tei
 from embedding_runtime.api.dialects.cohere import add_cohere
 from embedding_runtime.api.dialects.openai import add_openai
 from embedding_runtime.api.dialects.tei_models import add_tei_models
@@ -64,7 +64,7 @@ def create_app(settings: ServeSettings, inference: Inference, life: Life) -> Fas
     add_inference(
         app, embed_variants=[tei.EMBED], rerank_variants=[tei.RERANK]
     )  # first, since routes are tried in their order
-    add_openai(app, ())
+    add_openai(app, jina.VARIANTS)
     add_cohere(app)
     tei.add_tei(app)
     add_tei_models(app)
