@@ -39,6 +39,11 @@ def test_a_sparse_model_gives_the_words_that_matter(tmp_path: Path, provider: st
             for text, found in zip(TEXTS, answer.json()["sparse_embeddings"], strict=True):
                 weights = dict(zip(found["indices"], found["weights"], strict=True))
                 assert weights == pytest.approx(made.sparse(text), abs=1e-5)
+        listed = server.client.post("/embed_sparse", json={"inputs": TEXTS}).json()
+        for text, words in zip(TEXTS, listed, strict=True):
+            assert {each["index"]: each["value"] for each in words} == pytest.approx(
+                made.sparse(text), abs=1e-5
+            )
         refused = embed({"outputs": ["dense"]})
         assert (refused.status_code, refused.json()["error"]["code"]) == (400, "WrongTask")
         assert "team/sparse gives sparse output, not dense" in refused.json()["error"]["message"]

@@ -20,6 +20,7 @@ from embedding_runtime.service.answers import (
     Ranked,
     Ranking,
     Source,
+    Sparse,
     Stage,
 )
 from embedding_runtime.service.inference import Inference
@@ -68,6 +69,9 @@ class FakeInference:
         await self._work(query.texts[0] if query.texts else "", query)
         count = len(query.texts or query.token_ids)
         rows = (np.arange(4 * count).reshape(-1, 4) / 8).astype(np.float32)
+        if query.outputs == ("sparse",):
+            each = Sparse(np.array([1, 7], dtype=np.int32), np.array([0.5, 0.25], dtype=np.float32))
+            return Embeddings(EMBEDDER, rows[:, :0], 3 * count, STAGES, sparse=(each,) * count)
         return Embeddings(EMBEDDER, rows, 3 * count, STAGES)
 
     async def rerank(self, query: RerankQuery) -> Ranking:

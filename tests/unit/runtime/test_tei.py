@@ -126,10 +126,12 @@ def test_sentences_are_compared_with_the_first(path: str) -> None:
     assert asked == expected
 
 
-def test_sparse_embeddings_are_refused_in_words() -> None:
-    answer = ask("POST", "/embed_sparse", json={"inputs": "a"})
-    assert answer.status_code == 400
-    assert "ask for dense ones at /embed" in answer.json()["error"]
+def test_sparse_embeddings_are_the_words_that_matter() -> None:
+    each = [{"index": 1, "value": 0.5}, {"index": 7, "value": 0.25}]
+    assert ask("POST", "/embed_sparse", json={"inputs": "a"}).json() == [each]
+    assert ask("POST", "/embed_sparse", json={"inputs": ["a", "b"]}).json() == [each, each]
+    asked = _asked("/embed_sparse", {"inputs": "a", "truncate": False, "prompt_name": "p"})
+    assert asked == EmbedQuery(["a"], truncate="never", prompt_name="p", outputs=("sparse",))
 
 
 def test_texts_are_split_into_tokens() -> None:

@@ -40,6 +40,8 @@ Pair = Annotated[list[StrictStr], Field(min_length=2, max_length=2)]
 
 # What a result takes beside its text.
 _RESULT_BYTES = 48
+# And a number of a sparse vector.
+_WEIGHT_BYTES = 40
 _SIDES: dict[str | None, Truncate] = {
     None: "model", "left": "left", "Left": "left", "right": "right", "Right": "right"
 }  # fmt: skip
@@ -254,14 +256,35 @@ async def similarity(body: TeiSimilarity, request: Request) -> Response:
     return await encoded(request, found.card, made, size=JSON_BYTES * len(cosines))
 
 
-async def embed_sparse(body: TeiSparse, request: Request) -> Response:  # noqa: ARG001
-    """Refused: no sparse model is served."""
-    raise UnsupportedFieldError(
-        "sparse embeddings are not served here; ask for dense ones at /embed", param="inputs"
+async def embed_sparse(body: TeiSparse, request: Request) -> Response:
+    """For each text the words that matter, of a sparse model."""
+    query = EmbedQuery(
+        [body.inputs] if isinstance(body.inputs, str) else body.inputs,
+        body.model,
+        truncate=_truncate(body),
+        prompt_name=body.prompt_name,
+        outputs=("sparse",),
+        priority=asked_priority(_headers(request)),
     )
+    found = await embedded(request, query)
+    texts = found.sparse or ()
+
+    def made() -> bytes:
+        return orjson.dumps(
+            [
+                [
+                    {"index": index, "value": value}
+                    for index, value in zip(each.indices.tolist(), each.weights.tolist(), strict=True)
+                ]
+                for each in texts
+            ]
+        )
+
+    size = _WEIGHT_BYTES * sum(len(each.indices) for each in texts)
+    return await encoded(request, found.card, made, size=size)
 
 
-def _truncate(body: TeiEmbed | TeiRerank | TeiPredict | TeiParameters) -> Truncate:
+def _truncate(body: TeiEmbed | TeiSparse | TeiRerank | TeiPredict | TeiParameters) -> Truncate:
     return "never" if body.truncate is False else _SIDES[body.truncation_direction]
 
 
@@ -299,5 +322,10 @@ def add_tei(app: FastAPI) -> None:
         app, "/similarity", similarity, list[float], "How alike texts are, as TEI answers", errors=TEI
     )
     add_endpoint(
-        app, "/embed_sparse", embed_sparse, list[list[TeiWeight]], "Sparse vectors: refused", errors=TEI
+        app,
+        "/embed_sparse",
+        embed_sparse,
+        list[list[TeiWeight]],
+        "Sparse vectors, as TEI answers",
+        errors=TEI,
     )
