@@ -1,8 +1,9 @@
 """The recipe: everything beside the weights that shapes a vector, read from the repository's own files.
 
 The rules are sentence-transformers' own: modules.json lists the steps; without it, and where the catalogue
-does not say either, a model is mean-pooled and not normalised. A classifier with one label is a
-cross-encoder, which gives one logit per pair.
+does not say either, a model is mean-pooled, or its last token is taken where tokens see only those before
+them, and nothing is normalised. A classifier with one label is a cross-encoder, which gives one logit per
+pair.
 """
 
 from collections.abc import Mapping
@@ -28,8 +29,14 @@ _POOLING_KEYS = {
 }
 _SPLADE = ("splade",)
 
+# What newer files call a pooling that has another name here.
+_RENAMED = {"mean_sqrt_len_tokens": "mean_sqrt_len"}
+
 # Models whose position table begins after the padding id: a table of 514 rows holds 512 positions.
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
+
+# In the order in which sentence-transformers looks for them.
+_SENTENCE_CONFIGS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 
 # transformers writes this for "no limit".
 _NO_LIMIT = 10**6
@@ -133,7 +140,7 @@ def read_recipe(
         side = _side(tokenizer_config, model)
         return Recipe("rerank", name, limit, pad_id, truncation_side=side, judge=judge)
     bert = _sentence_bert(transformer, model)
-    limit = _max_tokens(bert.get("max_seq_length") or fill_ins.max_length, config, tokenizer_config)
+    limit = _max_tokens(_stated_limit(bert) or fill_ins.max_length, config, tokenizer_config)
     said = read_json(folder / "config_sentence_transformers.json", model)
     prompts, prompt = _prompts(
         {**said, "prompts": said.get("prompts") or dict(fill_ins.prompts)}, overrides, model
@@ -144,7 +151,7 @@ def read_recipe(
         tokenizer=name,
         max_tokens=_limited(overrides.max_length, limit, config, model),
         pad_id=pad_id,
-        pooling=_chosen_pooling(folder, modules, overrides, fill_ins, model),
+        pooling=_chosen_pooling(folder, modules, config, overrides, fill_ins, model),
         normalize=normalize if overrides.normalize is None else overrides.normalize,
         lower_case=bool(bert.get("do_lower_case", False)),
         prompt=prompt,
@@ -192,6 +199,12 @@ def _is_classifier(config: Mapping[str, Any]) -> bool:
     return any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or [])
 
 
+def _reads_forward(config: Mapping[str, Any]) -> bool:
+    """Whether a token is seen by those after it alone, so that only the last one knows the text."""
+    named = config.get("architectures") or [""]
+    return str(named[0]).endswith("ForCausalLM") and bool(config.get("is_causal", True))
+
+
 def _check_one_label(config: Mapping[str, Any], model: str) -> None:
     # transformers' own default, when neither key is there, is two labels.
     labels = len(config["id2label"]) if "id2label" in config else int(config.get("num_labels", 2))
@@ -207,21 +220,29 @@ def _pooling(folder: Path, model: str) -> tuple[str, ...]:
         raise UnsupportedModelError(f"{model}: modules.json names a pooling whose config.json is not there")
     named = config.get("pooling_mode")
     if named is not None:
-        modes = [named] if isinstance(named, str) else list(named)
+        modes = [_RENAMED.get(mode, mode) for mode in ([named] if isinstance(named, str) else named)]
     else:
         modes = [mode for mode, key in _POOLING_KEYS.items() if config.get(key, False)]
-    if not modes or not set(modes) <= set(POOLINGS):
-        raise UnsupportedModelError(f"{model} asks for a pooling that is not served: {modes or config}")
+    if not set(modes) <= set(POOLINGS):
+        raise UnsupportedModelError(f"{model} asks for a pooling that is not served: {', '.join(modes)}")
     if config.get("include_prompt", True) is False:
         raise UnsupportedModelError(f"{model} leaves its prompt out of the pooling, which is not served")
-    return tuple(mode for mode in POOLINGS if mode in modes)
+    return tuple(modes) or ("mean",)
 
 
 def _sentence_bert(folder: Path, model: str) -> dict[str, Any]:
-    """sentence_bert_config.json, or the same under another architecture's name."""
-    for path in sorted(folder.glob("sentence_*_config.json")):
-        return read_json(path, model)
-    return {}
+    """sentence_bert_config.json, or the first under another architecture's name that says anything."""
+    found = (read_json(folder / f"sentence_{name}_config.json", model) for name in _SENTENCE_CONFIGS)
+    return next((each for each in found if each), {})
+
+
+def _stated_limit(bert: Mapping[str, Any]) -> object:
+    """The limit that sentence-transformers was told, under its new names or its old one; None where none."""
+    for name in ("processor_kwargs", "tokenizer_args"):
+        given = bert.get(name)
+        if isinstance(given, dict) and given.get("model_max_length") is not None:
+            return given["model_max_length"]
+    return bert.get("max_seq_length")
 
 
 def _prompts(
@@ -240,7 +261,12 @@ def _prompts(
 
 
 def _chosen_pooling(
-    folder: Path, modules: Modules, overrides: Overrides, fill_ins: FillIns, model: str
+    folder: Path,
+    modules: Modules,
+    config: Mapping[str, Any],
+    overrides: Overrides,
+    fill_ins: FillIns,
+    model: str,
 ) -> tuple[str, ...]:
     wanted = overrides.pooling
     if wanted is not None:
@@ -253,7 +279,7 @@ def _chosen_pooling(
         _check_splade(read_json(folder / modules.folder("SpladePooling") / "config.json", model), model)
         return _SPLADE
     if not modules:
-        return fill_ins.pooling or ("mean",)
+        return fill_ins.pooling or (("lasttoken",) if _reads_forward(config) else ("mean",))
     return _pooling(folder / modules.folder("Pooling"), model)
 
 

@@ -43,7 +43,7 @@ def prove(
     progress("inspecting", f"loading {source.id} {source.graph}", source.bytes, source.bytes)
     if source.recipe.assumed and source.recipe.task == "embed":
         _log.warning(
-            "no modules.json: mean pooling without normalisation, as sentence-transformers", model=source.id
+            "no modules.json: pooled as sentence-transformers does then, not normalised", model=source.id
         )
     tokenization = Tokenization(source.tokenizer_path, source.recipe)
     embeds = source.recipe.task == "embed"

@@ -37,7 +37,7 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".h5", ".msgpack")
 # folders (0_Transformer, 1_Pooling, ...).
 _CONFIGURATION = re.compile(
     r"([0-9]+_\w+/)?"
-    r"(config|tokenizer|tokenizer_config|special_tokens_map|sentence_[a-z]+_config)\.json"
+    r"(config|tokenizer|tokenizer_config|special_tokens_map|sentence_[a-z-]+_config)\.json"
     r"|modules\.json|config_sentence_transformers\.json|chat_template\.jinja"
 )
 _INDEX = ".safetensors.index.json"

@@ -83,7 +83,7 @@ class OnnxLoading:
         source = acquire(wanted.computed_in(self._precision), self._access, lambda _had, _total: None)
         if source.recipe.assumed and source.recipe.task == "embed":
             _log.warning(
-                "no modules.json: mean pooling without normalisation, as sentence-transformers",
+                "no modules.json: pooled as sentence-transformers does then, not normalised",
                 model=source.id,
             )
         return source

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding, Tokenizer, normalizers
 
 from embedding_runtime.engine.backend import Tokens
 from embedding_runtime.errors import (
@@ -41,7 +41,7 @@ class Tokenization:
 
     def __init__(self, path: Path, recipe: Recipe) -> None:
         self._recipe = recipe
-        self._whole = _read(path)
+        self._whole = _read(path, lower_case=recipe.lower_case)
         self._cutting = {recipe.truncation_side: self._cut_on(self._whole, recipe.truncation_side)}
 
     @cached_property
@@ -86,7 +86,7 @@ class Tokenization:
         side = self._side(truncate)
         tokens: list[Tokens] = []
         for some in _portions(texts):
-            whole = [self._prepared(text, front) for text in some]
+            whole = [front + text for text in some]
             read = self._settling(whole, side)
             for encoding, text in zip(self._cutter(side).encode_batch_fast(read), whole, strict=True):
                 if encoding.overflowing and truncate == "never":
@@ -259,19 +259,18 @@ class Tokenization:
             param=param,
         )
 
-    def _prepared(self, text: str, prompt: str) -> str:
-        # In the order of sentence-transformers: prompt in front, then strip, then lower case.
-        text = (prompt + text).strip()
-        return text.lower() if self._recipe.lower_case else text
 
-
-def _read(path: Path) -> Tokenizer:
+def _read(path: Path, *, lower_case: bool) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
         raise CorruptModelError(f"{path.name} cannot be read: {error}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    if lower_case:  # as sentence-transformers has it since 6.0: special tokens in a text stay what they are
+        own = tokenizer.normalizer
+        lower = normalizers.Lowercase()
+        tokenizer.normalizer = normalizers.Sequence([lower] if own is None else [lower, own])
     return tokenizer
 
 

@@ -80,6 +80,9 @@ def test_without_modules_json_the_default_of_sentence_transformers_holds(tmp_pat
         ({"pooling_mode_lasttoken": True, "pooling_mode_mean_tokens": False}, ("lasttoken",)),
         ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}, ("cls", "mean")),
         ({"pooling_mode": "max"}, ("max",)),
+        ({"pooling_mode": "mean_sqrt_len_tokens"}, ("mean_sqrt_len",)),
+        ({"pooling_mode": ["mean", "cls"]}, ("mean", "cls")),
+        ({"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": False}, ("mean",)),
     ],
 )
 def test_pooling_is_the_one_that_is_configured(
@@ -113,6 +116,38 @@ def test_the_limit_is_the_stated_one_within_the_models_positions(
     _change(tmp_path / "tokenizer_config.json", **tokenizer)
     _change(tmp_path / "config.json", **config)
     assert read_recipe(tmp_path, "m").max_tokens == expected
+
+
+def test_the_limit_may_have_its_newer_names(tmp_path: Path) -> None:
+    made.write_embedder(tmp_path)
+    for name, limit in (("tokenizer_args", 9), ("processor_kwargs", 7)):
+        _change(tmp_path / "sentence_bert_config.json", **{name: {"model_max_length": limit}})
+        assert read_recipe(tmp_path, "m").max_tokens == limit
+
+
+def test_the_first_configuration_that_sentence_transformers_looks_for_is_taken(tmp_path: Path) -> None:
+    made.write_embedder(tmp_path)
+    (tmp_path / "sentence_albert_config.json").write_text('{"max_seq_length": 5}')
+    assert read_recipe(tmp_path, "m").max_tokens == 16
+    (tmp_path / "sentence_bert_config.json").rename(tmp_path / "sentence_xlm-roberta_config.json")
+    assert read_recipe(tmp_path, "m").max_tokens == 5
+    (tmp_path / "sentence_albert_config.json").unlink()
+    assert read_recipe(tmp_path, "m").max_tokens == 16
+
+
+@pytest.mark.parametrize(
+    ("config", "pooling"),
+    [
+        ({"architectures": ["Qwen3ForCausalLM"]}, "lasttoken"),
+        ({"architectures": ["Qwen3ForCausalLM"], "is_causal": False}, "mean"),
+        ({"architectures": []}, "mean"),
+    ],
+)
+def test_without_modules_json_a_language_models_last_token_is_taken(
+    tmp_path: Path, config: dict[str, Any], pooling: str
+) -> None:
+    _change(made.write_embedder(tmp_path, modules=False) / "config.json", **config)
+    assert read_recipe(tmp_path, "m").pooling == (pooling,)
 
 
 def test_the_default_prompt_is_part_of_the_recipe(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 
 from embedding_runtime.errors import (
@@ -59,6 +59,20 @@ def test_an_empty_text_is_its_special_tokens(tmp_path: Path) -> None:
 def test_prompt_and_lower_case_are_applied(tmp_path: Path) -> None:
     (tokens,) = _embedder(tmp_path, prompt="Red ", lower_case=True).embed(["CAT"])
     assert tokens.ids.tolist() == [made.CLS, *made.ids("red cat"), made.SEP]
+
+
+def test_lower_case_leaves_special_tokens_and_spaces_to_the_tokenizer(tmp_path: Path) -> None:
+    recipe = replace(read_recipe(made.write_embedder(tmp_path), "m"), lower_case=True, prompt=" Red")
+    path = tmp_path / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.add_special_tokens(["[SEP]"])
+    tokenizer.normalizer = normalizers.Replace("é", "e")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "isolated")
+    tokenizer.save(str(path))
+    (tokens,) = Tokenization(path, recipe).embed([" CAT[SEP]DOG "])
+    space = made.VOCABULARY["[UNK]"]
+    words = [space, *made.ids("red"), space, *made.ids("cat"), made.SEP, *made.ids("dog"), space]
+    assert tokens.ids.tolist() == [made.CLS, *words, made.SEP]
 
 
 def test_pairs_mark_the_document(tmp_path: Path) -> None:
