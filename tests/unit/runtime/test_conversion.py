@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
@@ -95,6 +96,36 @@ def test_logits_of_words_are_those_of_transformers(tmp_path: Path, family: str) 
     feed = {each.name: getattr(batch, each.name).astype(np.int64) for each in session.get_inputs()}
     found = session.run(["logits"], feed)[0][batch.attention_mask == 1]
     np.testing.assert_allclose(found, np.load(folder / "expected.npz")["logits"], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["BertModel", "RobertaModel", "XLMRobertaModel", "DistilBertModel"])
+def test_in_16_bits_each_attention_is_one_node(tmp_path: Path, name: str) -> None:
+    source = _source(SMALL / name)
+    own = convert(source.graph_path, "m", tmp_path / "own")
+    rewrite(own, source.recipe, tmp_path, to="fp16", repository=source.folder)
+    layers = 2
+    kinds = [node.op_type for node in onnx.load(tmp_path / GRAPH, load_external_data=False).graph.node]
+    assert (kinds.count("MultiHeadAttention"), kinds.count("Softmax")) == (layers, 0)
+    texts = Tokenization(source.tokenizer_path, source.recipe).embed(TEXTS)
+    rows = _rows(Prepared(tmp_path / GRAPH, "fp16", plain=False, note=None, key=""), source, texts)
+    golden = np.load(SMALL / name / "expected.npz")["vectors"]
+    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(golden, axis=1)
+    assert ((rows * golden).sum(axis=1) / lengths).min() > 0.9999
+
+
+def test_weights_in_a_folder_of_their_own_are_found(tmp_path: Path) -> None:
+    folder = _copy(tmp_path / "model", "BertModel")
+    (folder / "0_Transformer").mkdir()
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "sentence_bert_config.json"):
+        (folder / name).rename(folder / "0_Transformer" / name)
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[0]["path"] = "0_Transformer"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    source = _source(folder)
+    assert source.graph == "0_Transformer/model.safetensors"
+    texts = Tokenization(source.tokenizer_path, source.recipe).embed(TEXTS[:8])
+    for rows in _both(source, texts, tmp_path):
+        _alike(rows, np.load(SMALL / "BertModel/expected.npz")["vectors"][:8])
 
 
 @pytest.mark.parametrize("kind", ["F16", "BF16"])
