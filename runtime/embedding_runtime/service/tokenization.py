@@ -125,7 +125,7 @@ class Tokenization:
         """
         if sum(map(len, texts)) > _MOST_CHARACTERS:
             raise RequestTooLargeError(f"the texts have more than {_MOST_CHARACTERS} characters together")
-        whole = [self._prepared(text, prompt) for text in texts]
+        whole = [prompt + text for text in texts]
         found = self._measuring.encode_batch(whole, add_special_tokens=special)
         return [_pieces(encoding, text) for encoding, text in zip(found, whole, strict=True)]
 
