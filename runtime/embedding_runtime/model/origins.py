@@ -26,9 +26,9 @@ def origins(wanted: Wanted) -> tuple[Origin, ...]:
     """The model's own repository, then its substitute; of a variant the one repository that it is in.
 
     A substitute has no branches of the model's repository: it stands in for `main`, and a commit may be one
-    of its own. Who wants a file by its name wants it of the model's own repository. Raises ModelNotFoundError
-    for a variant that the catalogue does not have, UnsupportedModelError for a model that it says is not
-    served.
+    of its own. Who wants a file of `main` by its name wants it of the model's own repository. Raises
+    ModelNotFoundError for a variant that the catalogue does not have, UnsupportedModelError for a model that
+    it says is not served.
     """
     entry = catalogue().find(wanted.name)
     if entry is None:
@@ -43,9 +43,11 @@ def origins(wanted: Wanted) -> tuple[Origin, ...]:
     if entry.is_variant:
         return (_variant(wanted, entry, ModelRef(entry.repository or "", wanted.revision)),)
     own = Origin(wanted.ref, wanted.file or _own_file(wanted, entry), wanted.overrides, entry.fill_ins)
-    if entry.repository is None or wanted.file or not (wanted.revision == "main" or wanted.ref.is_pinned):
+    may_be_elsewhere = wanted.ref.is_pinned or (wanted.revision == "main" and wanted.file is None)
+    if entry.repository is None or not may_be_elsewhere:
         return (own,)
-    return own, replace(own, ref=ModelRef(entry.repository, wanted.revision), file=entry.file)
+    ref = ModelRef(entry.repository, wanted.revision)
+    return own, replace(own, ref=ref, file=wanted.file or entry.file)
 
 
 def of_folder(wanted: Wanted) -> Origin:

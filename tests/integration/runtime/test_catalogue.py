@@ -116,7 +116,7 @@ def test_what_a_job_has_fetched_a_pod_serves_offline_by_its_commit(
     assert {each["model"] for each in told} == {model}
     assert len({each["commit"] for each in told}) == 1
     pod = environment(tmp_path, DEFAULT_EMBEDDING_MODEL=f"{model}@{told[0]['commit']}",
-                      EXPECTED_FINGERPRINT=told[1]["fingerprint"])  # fmt: skip
+                      EXPECTED_FINGERPRINT=told[1]["fingerprint"], MODEL_FILE=told[1]["file"])  # fmt: skip
     with serving(pod, tmp_path / "log") as server:
         server.wait_until("ready")
         np.testing.assert_allclose(_row(server), made.embedding(TEXT), atol=1e-6)

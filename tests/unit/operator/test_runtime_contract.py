@@ -8,6 +8,7 @@ import pytest
 from embedding_operator.cache import prefetch
 from embedding_operator.resources import cache, options, resolve
 from embedding_operator.resources.deployment import deployment
+from embedding_runtime.model.origins import origins
 from embedding_runtime.prefetch.job import asked
 from embedding_runtime.registry.archive import folder_of
 from embedding_runtime.service.configured import configured
@@ -101,6 +102,28 @@ def test_the_job_that_asks_asks_for_what_is_fetched_then(
             assert names - known(PrefetchSettings) == {"TMPDIR"}
             found.append(asked(PrefetchSettings.load()))
     assert found[0] == found[1]
+
+
+def test_a_variant_is_fetched_and_served_out_of_its_own_repository(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    em = samples.model("moved", model={"id": "BAAI/bge-small-en-v1.5@fastembed-py", "maxLength": 64})
+    with monkeypatch.context() as patched:
+        hand_over(cache.job(em, samples.RUNTIME), options.fetching(em), patched, tmp_path)
+        fetched = asked(PrefetchSettings.load())
+    facts = samples.facts(em, file="model_optimized.onnx")
+    hand_over(deployment(em, facts, samples.RUNTIME), options.serving(em, facts), monkeypatch, tmp_path)
+    settings = ServeSettings.load()
+    served = configured(settings).default("embed")
+    assert served is not None
+    assert settings.allowed_patterns == (em.source.id,)
+    assert fetched.name == served.name == em.source.id
+    assert (fetched.revision, served.revision) == ("main", samples.COMMIT)
+    (before,), (after,) = origins(fetched), origins(served)
+    assert before.ref.id == after.ref.id == "qdrant/bge-small-en-v1.5-onnx-q"
+    assert before.file == after.file == "model_optimized.onnx"
+    assert before.overrides == after.overrides
+    assert (after.overrides.pooling, after.overrides.max_length) == (("cls",), 64)
 
 
 def test_an_archive_is_where_the_pods_look_for_its_folder(

@@ -36,6 +36,7 @@ def _refs(wanted: Wanted) -> list[str]:
         (Wanted(MINILM, COMMIT), [f"{MINILM}@{COMMIT}", f"{EXPORT}@{COMMIT}"]),
         (Wanted(MINILM, "v1"), [f"{MINILM}@v1"]),
         (Wanted(MINILM, file="onnx/model_O3.onnx"), [MINILM]),
+        (Wanted(MINILM, COMMIT, file="model.onnx"), [f"{MINILM}@{COMMIT}", f"{EXPORT}@{COMMIT}"]),
         (Wanted(f"{MINILM}@fastembed-rs"), [EXPORT]),
         (Wanted(f"{MINILM}@fastembed-rs", COMMIT), [f"{EXPORT}@{COMMIT}"]),
         (Wanted("AllMiniLML6V2Q@fastembed-rs"), ["Xenova/all-MiniLM-L6-v2"]),
