@@ -1,5 +1,6 @@
 """What the HTTP side gets from `Inference`. Plain data."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from embedding_runtime.engine.backend import Float32, Int32
@@ -30,8 +31,9 @@ class Sparse:
 @dataclass(frozen=True)
 class Embeddings:
     """`rows` float32 [n, dimensions] in the order of the texts, C-contiguous and little-endian; `tokens` that
-    went through the model. `sparse` for each text, and `token_vectors`, float32 [its tokens, dimensions] for
-    each: None where they were not asked for, as `rows` then have no dimensions.
+    went through the model. `sparse`, of each text, is None where it was not asked for; `token_rows`, float32
+    [its tokens, width] of each text, special ones included, are empty then, and `rows` have no dimensions
+    where only others were asked for.
     """
 
     card: ModelCard
@@ -39,7 +41,7 @@ class Embeddings:
     tokens: int
     stages: tuple[Stage, ...] = ()
     sparse: tuple[Sparse, ...] | None = None
-    token_vectors: tuple[Float32, ...] | None = None
+    token_rows: Sequence[Float32] = ()
 
 
 @dataclass(frozen=True)

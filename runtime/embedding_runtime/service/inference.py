@@ -108,7 +108,7 @@ class Inference:
         return replace(
             found,
             sparse=sparse(rows.extras["sparse"]) if "sparse" in rows.extras else None,
-            token_vectors=tuple(rows.extras["tokens"]) if "tokens" in rows.extras else None,
+            token_rows=rows.extras.get("tokens", ()),
         )
 
     async def rerank(self, query: RerankQuery) -> Ranking:

@@ -72,7 +72,8 @@ class FakeInference:
         if query.outputs == ("sparse",):
             each = Sparse(np.array([1, 7], dtype=np.int32), np.array([0.5, 0.25], dtype=np.float32))
             return Embeddings(EMBEDDER, rows[:, :0], 3 * count, STAGES, sparse=(each,) * count)
-        return Embeddings(EMBEDDER, rows, 3 * count, STAGES)
+        token_rows = [np.stack([row, -row]) for row in rows] if "tokens" in query.outputs else []
+        return Embeddings(EMBEDDER, rows, 3 * count, STAGES, token_rows=token_rows)
 
     async def rerank(self, query: RerankQuery) -> Ranking:
         await self._work(query.query, query)

@@ -210,3 +210,18 @@ def test_tokens_are_told_whichever_task_the_model_does(home: Path) -> None:
             await inference.pieces(None, ["red"] * 3000)
 
     _run(check, home)
+
+
+def test_the_vectors_of_a_text_s_tokens_come_where_they_are_wanted(home: Path) -> None:
+    async def check(inference: Inference, server: EngineServer) -> None:
+        found = await inference.embed(EmbedQuery(["red cat", "dog"], outputs=("tokens",)))
+        for rows, text in zip(found.token_rows, ["red cat", "dog"], strict=True):
+            expected = made.table()[[made.CLS, *made.ids(text), made.SEP]]
+            np.testing.assert_allclose(rows, expected, atol=1e-6)
+        assert found.rows.shape == (2, 0)
+        found = await inference.embed(EmbedQuery(["red cat"], outputs=("dense", "tokens")))
+        np.testing.assert_allclose(found.rows[0], made.embedding("red cat"), atol=1e-6)
+        assert len(found.token_rows) == 1
+        assert (await inference.embed(EmbedQuery(["red"]))).token_rows == ()
+
+    _run(check, home)

@@ -39,6 +39,7 @@ def test_every_endpoint_is_there(document: dict[str, Any]) -> None:
         "/metrics",
         "/",
         "/decode",
+        "/embed_all",
         "/embed_sparse",
         "/info",
         "/predict",

@@ -126,6 +126,14 @@ def test_sentences_are_compared_with_the_first(path: str) -> None:
     assert asked == expected
 
 
+def test_every_token_gets_its_vector() -> None:
+    inference = FakeInference()
+    body = {"inputs": ["a", "b"], "truncate": False}
+    answer = ask("POST", "/embed_all", inference, json=body)
+    assert answer.json() == [[row, [-number for number in row]] for row in ROWS]
+    assert inference.asked == EmbedQuery(["a", "b"], truncate="never", outputs=("tokens",))
+
+
 def test_sparse_embeddings_are_the_words_that_matter() -> None:
     each = [{"index": 1, "value": 0.5}, {"index": 7, "value": 0.25}]
     assert ask("POST", "/embed_sparse", json={"inputs": "a"}).json() == [each]
@@ -204,6 +212,7 @@ BODIES = [
     ("/", {"inputs": PAIRS}),
     ("/predict", {"inputs": ["q", "a"]}),
     ("/similarity", {"inputs": {"source_sentence": "a", "sentences": ["b"]}}),
+    ("/embed_all", {"inputs": "a"}),
     ("/tokenize", {"inputs": "a"}),
     ("/decode", {"ids": [1]}),
 ]

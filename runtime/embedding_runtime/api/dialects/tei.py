@@ -1,5 +1,5 @@
 """The dialect of text-embeddings-inference: /embed and /rerank by their keys, / by shape, /similarity,
-/predict and /embed_sparse.
+/predict, /embed_all and /embed_sparse.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from embedding_runtime.api.priority import asked_priority
 from embedding_runtime.api.vectors import JSON_BYTES, json_rows
 from embedding_runtime.errors import TooManyInputsError, UnsupportedFieldError
 from embedding_runtime.service.answers import Ranked, Ranking
-from embedding_runtime.service.queries import EmbedQuery, RerankQuery, Truncate
+from embedding_runtime.service.queries import EmbedQuery, Output, RerankQuery, Truncate
 from embedding_runtime.settings import ServeSettings
 
 Direction = Annotated[
@@ -114,8 +114,8 @@ class TeiSimilarity(DialectRequest):
     model: Model = None
 
 
-class TeiSparse(DialectRequest):
-    """Texts to embed sparsely."""
+class TeiTexts(DialectRequest):
+    """Texts to embed otherwise than by one vector each."""
 
     inputs: StrictStr | Texts
     truncate: Cut = None
@@ -256,17 +256,20 @@ async def similarity(body: TeiSimilarity, request: Request) -> Response:
     return await encoded(request, found.card, made, size=JSON_BYTES * len(cosines))
 
 
-async def embed_sparse(body: TeiSparse, request: Request) -> Response:
+async def embed_all(body: TeiTexts, request: Request) -> Response:
+    """A vector for each token of each text, special tokens included, as the model gives them."""
+    found = await embedded(request, _query(body, "tokens", request))
+
+    def made() -> bytes:
+        return b"[" + b",".join(b"[%b]" % b"".join(json_rows(rows)) for rows in found.token_rows) + b"]"
+
+    size = JSON_BYTES * sum(rows.size for rows in found.token_rows)
+    return await encoded(request, found.card, made, size=size)
+
+
+async def embed_sparse(body: TeiTexts, request: Request) -> Response:
     """For each text the words that matter, of a sparse model."""
-    query = EmbedQuery(
-        [body.inputs] if isinstance(body.inputs, str) else body.inputs,
-        body.model,
-        truncate=_truncate(body),
-        prompt_name=body.prompt_name,
-        outputs=("sparse",),
-        priority=asked_priority(_headers(request)),
-    )
-    found = await embedded(request, query)
+    found = await embedded(request, _query(body, "sparse", request))
     texts = found.sparse or ()
 
     def made() -> bytes:
@@ -284,7 +287,18 @@ async def embed_sparse(body: TeiSparse, request: Request) -> Response:
     return await encoded(request, found.card, made, size=size)
 
 
-def _truncate(body: TeiEmbed | TeiSparse | TeiRerank | TeiPredict | TeiParameters) -> Truncate:
+def _query(body: TeiTexts, output: Output, request: Request) -> EmbedQuery:
+    return EmbedQuery(
+        [body.inputs] if isinstance(body.inputs, str) else body.inputs,
+        body.model,
+        truncate=_truncate(body),
+        prompt_name=body.prompt_name,
+        outputs=(output,),
+        priority=asked_priority(_headers(request)),
+    )
+
+
+def _truncate(body: TeiEmbed | TeiRerank | TeiPredict | TeiParameters | TeiTexts) -> Truncate:
     return "never" if body.truncate is False else _SIDES[body.truncation_direction]
 
 
@@ -321,6 +335,7 @@ def add_tei(app: FastAPI) -> None:
     add_endpoint(
         app, "/similarity", similarity, list[float], "How alike texts are, as TEI answers", errors=TEI
     )
+    add_endpoint(app, "/embed_all", embed_all, list[list[list[float]]], "A vector for each token", errors=TEI)
     add_endpoint(
         app,
         "/embed_sparse",
