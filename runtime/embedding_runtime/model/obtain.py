@@ -95,13 +95,18 @@ def _first(wanted: Wanted, access: Access, get: Callable[[Origin, Access], _Foun
     failed: RuntimeFault | None = None
     for origin in _in_order(wanted, access):
         try:
-            return get(origin, access)
+            found = get(origin, access)
         except _NOT_HERE as error:
             failed = failed or error
         except HubError as error:
             if failed is not None or not access.cached_if_down:
                 raise
             failed, access = error, replace(access, offline=True)
+        else:
+            if failed is not None:
+                why = failed.message
+                _log.info("a substitute answers", model=wanted.name, repository=str(origin.ref), why=why)
+            return found
     raise failed or InternalError(f"{wanted.name} has no origin")
 
 

@@ -111,8 +111,9 @@ def _line(outcome: Outcome) -> str:
         return f"{_label(outcome.wanted)}: failed: {result.message}{again}"
     source = result.source
     does = f"{result.width} dimensions" if source.recipe.task == "embed" else "rerank"
+    where = f"{source.graph} of {source.repository}" if source.repository else source.graph
     return (
-        f"{_label(outcome.wanted)}: ok: commit {source.commit}, {does}, {source.graph} ({source.precision}), "
+        f"{_label(outcome.wanted)}: ok: commit {source.commit}, {does}, {where} ({source.precision}), "
         f"{mib(source.bytes)}"
     )
 

@@ -67,6 +67,8 @@ def test_a_substitute_answers_and_is_shown(tmp_path: Path, filled_hub: OddHub) -
         # By the commit of the substitute it is the same model, which is not loaded again.
         commit = listed[MINILM]["revision"]
         assert _embed(server, f"{MINILM}@{commit}").status_code == 200
+        (event,) = server.events("a substitute answers")
+        assert (event["model"], event["repository"]) == (MINILM, EXPORT)
         assert len(server.events("model ready")) == 1
 
 
@@ -130,7 +132,9 @@ def test_what_a_job_has_fetched_a_pod_serves_offline_by_its_commit(
 def test_commands_know_which_repository_a_name_is_in(tmp_path: Path, filled_hub: OddHub) -> None:
     variant = f"{MINILM}@fastembed-rs"
     variables = _online(tmp_path, filled_hub, DEFAULT_EMBEDDING_MODEL=variant)
-    assert f"{variant}: ok: commit " in run("prefetch", variables, variant, "--progress", "plain").stdout
+    told = run("prefetch", variables, variant, "--progress", "plain").stdout
+    assert f"{variant}: ok: commit " in told
+    assert f"model.onnx of {EXPORT} (fp32)" in told
     assert f"{variant}: ok" in run("verify", variables, variant).stdout
     assert run("prune", variables).stdout == "nothing to remove\n"
     offline = environment(tmp_path, DEFAULT_EMBEDDING_MODEL=variant)
