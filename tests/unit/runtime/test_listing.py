@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from embedding_runtime.model.wanted import Wanted
-from embedding_runtime.service.answers import Health
+from embedding_runtime.registry.catalogue import Catalogue, Entry
+from embedding_runtime.service.answers import Health, Source
 from embedding_runtime.service.cached_names import CachedNames
 from embedding_runtime.service.configured import Configured
 from embedding_runtime.service.health import health
@@ -58,6 +59,22 @@ def test_a_failure_says_why_and_without_an_engine_everything_is_available() -> N
     (first, *_) = listing(NAMES, EngineState((failed,)), CACHED, offline=False)
     assert (first.state, first.reason, first.message) == ("load_failed", "CorruptModel", "broken")
     assert {each.state for each in listing(NAMES, None, CACHED, offline=False)} == {"available"}
+
+
+def test_whose_files_answer_is_told_of_variants_and_of_what_a_substitute_answers_for() -> None:
+    variant, plain = "org/m@fastembed-rs", Wanted("org/m")
+    entries = (
+        Entry(variant, "dense", None, (), repository="org/export", file="model.onnx"),
+        Entry("org/m", "dense", None, (), repository="org/export", file="model.onnx"),
+    )
+    names = Names(Configured({}, {}, {}), None, Catalogue(entries))
+    told = {each.name: each.source for each in listing(names, None, {}, offline=False)}
+    # Which repository answers for a plain name shows when it is looked for.
+    assert told == {variant: Source("org/export", "model.onnx"), "org/m": None}
+    loaded = replace(card(plain), repository="org/other", file="x.onnx")
+    state = EngineState((ModelState(0, plain, "ready", card=loaded),))
+    (found,) = [each for each in listing(names, state, {}, offline=False) if each.name == "org/m"]
+    assert found.source == Source("org/other", "x.onnx")
 
 
 def _health(*models: ModelState, trouble: Health | None = None, allow_fallback: bool = False) -> Health:

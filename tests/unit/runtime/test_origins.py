@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from embedding_runtime.errors import ModelNotFoundError, NotCachedError, NoWeightsError
+from embedding_runtime.errors import HubUnreachableError, ModelNotFoundError, NotCachedError, NoWeightsError
 from embedding_runtime.model.obtain import Access, acquire
 from embedding_runtime.model.origins import of_folder, origins
 from embedding_runtime.model.recipe import Overrides
@@ -118,6 +118,25 @@ def test_a_repository_is_found_as_another_client_spelt_it(tmp_path: Path) -> Non
     _export(tmp_path, EXPORT.lower())
     assert _acquired(tmp_path, Wanted(f"{MINILM}@fastembed-rs")).commit == COMMIT
     assert _acquired(tmp_path, Wanted(f"{MINILM}@fastembed-py")).commit == COMMIT
+
+
+def test_a_hub_that_does_not_answer_leaves_the_cached_substitute_unless_that_will_not_do(
+    tmp_path: Path,
+) -> None:
+    _export(tmp_path)
+    access = replace(_access(tmp_path), endpoint="http://127.0.0.1:9", offline=False)
+
+    def acquired(wanted: Wanted, access: Access) -> ModelSource:
+        return acquire(wanted, access, lambda _had, _total: None)
+
+    assert acquired(Wanted(MINILM), access).repository == EXPORT
+    # The operator's Job has to know what the branch means now; a commit that is cached needs no hub.
+    strict = replace(access, cached_if_down=False)
+    with pytest.raises(HubUnreachableError, match=r"127\.0\.0\.1:9"):
+        acquired(Wanted(MINILM), strict)
+    assert acquired(Wanted(MINILM, COMMIT), strict).repository == EXPORT
+    with pytest.raises(HubUnreachableError, match=r"127\.0\.0\.1:9"):
+        acquired(Wanted("thenlper/gte-large"), access)
 
 
 def test_names_that_a_cached_repository_answers_for_are_listed(tmp_path: Path) -> None:
