@@ -110,6 +110,11 @@ UNPREPARED = Counter(
     "Loads of a model's own graph, since none could be prepared or the prepared one failed its check.",
     ["model"],
 )
+UNFUSED = Counter(
+    "model_unfused_total",
+    "Loads of a graph in which not all is fused that its architecture allows.",
+    ["model"],
+)
 BATCH_TEXTS = Histogram("inference_batch_size", "Texts in one batch.", ["model"], buckets=_COUNTS)
 PADDING = Counter("inference_padding_tokens_total", "Padding that went through the model.", ["model"])
 QUEUE_TEXTS = Gauge(

@@ -99,6 +99,7 @@ class ModelDetail(BaseModel):
     precision: str | None
     prepared: Annotated[bool | None, Field(description="Whether a graph made for running is run.")]
     unprepared: Annotated[str | None, Field(description="Why the repository's own graph is run instead.")]
+    unfused: Annotated[str | None, Field(description="What should be fused in the graph and is not.")]
     memory_bytes: int | None
     source: Annotated[
         ModelSource | None,

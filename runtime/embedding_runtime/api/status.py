@@ -153,6 +153,7 @@ def _detailed(model: Listed) -> dict[str, Any]:
         "precision": card.precision if card else None,
         "prepared": card.prepared if card else None,
         "unprepared": card.unprepared if card else None,
+        "unfused": card.unfused if card else None,
         "memory_bytes": model.memory_bytes,
         "source": asdict(model.source) if model.source else None,
         "fingerprint": card.fingerprint if card else None,

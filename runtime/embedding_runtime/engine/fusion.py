@@ -4,10 +4,12 @@ import json
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from embedding_runtime.engine.onnx_backend import inputs_of, open_session
+from embedding_runtime.model.shape import read_shape
 
 import onnxruntime as ort  # isort: skip  after onnx_backend, which switches its telemetry off
 
@@ -21,11 +23,17 @@ _FUSED = frozenset(
         "LayerNormalization",
         "BiasGelu",
         "FastGelu",
+        "Gelu",
         "FusedMatMul",
         "FusedGemm",
     }
 )
 _SAME = {"SkipLayerNormalization": "LayerNormalization"}
+
+# Encoders with one normalisation after the embeddings, two in each layer, and one activation in each.
+_ENCODERS = frozenset({"bert", "camembert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"})
+_GELUS = frozenset({"gelu", "gelu_new", "gelu_pytorch_tanh"})
+_COUNTS_AS = {"BiasGelu": "GELU", "FastGelu": "GELU", "Gelu": "GELU"}
 
 
 def fused_nodes(path: Path) -> Counter[str]:
@@ -53,3 +61,40 @@ def fused_nodes(path: Path) -> Counter[str]:
 def lost(plain: Counter[str], prepared: Counter[str]) -> str:
     """Which fused nodes of the plain graph the prepared one lacks; empty where none. Pure."""
     return ", ".join(f"{count} {kind}" for kind, count in sorted((plain - prepared).items()))
+
+
+def expected(config: Path) -> Counter[str]:
+    """How many fused nodes of each kind the architecture of a config.json should give on a CPU; GELU stands
+    for all its kinds. Nothing for an architecture that is not known. Raises nothing.
+
+    Attention is not among them: whether it is fused on a CPU depends on the exporter, and is as fast either
+    way.
+    """
+    try:
+        said: Any = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return Counter()
+    shape = read_shape(config)
+    if shape is None or said.get("model_type") not in _ENCODERS:
+        return Counter()
+    wanted = Counter({"LayerNormalization": 2 * shape.layers + 1})
+    if said.get("hidden_act", said.get("activation")) in _GELUS:
+        wanted["GELU"] = shape.layers
+    return wanted
+
+
+def expected_attention(config: Path) -> Counter[str]:
+    """The same of a graph for GPUs whose attention is fused before ONNX Runtime sees it: one a layer."""
+    shape = read_shape(config)
+    return Counter(MultiHeadAttention=shape.layers) if shape else Counter()
+
+
+def unfused(wanted: Counter[str], found: Counter[str]) -> str | None:
+    """Which of the expected nodes are not there, as `3 of 13 LayerNormalization`; None: all are. Pure."""
+    had = Counter[str]()
+    for kind, count in found.items():
+        had[_COUNTS_AS.get(kind, kind)] += count
+    # The normalisation after the embeddings may be one node with them.
+    had["LayerNormalization"] += had["EmbedLayerNormalization"]
+    missing = wanted - had
+    return ", ".join(f"{count} of {wanted[kind]} {kind}" for kind, count in sorted(missing.items())) or None

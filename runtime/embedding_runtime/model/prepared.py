@@ -42,7 +42,8 @@ class Prepared:
     `token_type_ids`, each [b, s], and the outputs above. `precision`: fp32, fp16, bf16 or int8, whichever
     most weights have. `note`: why the plain graph runs although a prepared one was wanted. `key`: names the
     content, so that what was found out about one graph is not taken for another's. `repository`: the model's
-    folder, where the weights of the recipe's layers lie.
+    folder, where the weights of the recipe's layers lie. `unfused`: what of its architecture should be fused
+    in it and is not.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Prepared:
     note: str | None
     key: str
     repository: Path = Path()
+    unfused: str | None = None
 
     def variants(self) -> "Iterator[tuple[str, Prepared]]":
         """The graphs beside this one that do the same by other kernels, which only a GPU has."""

@@ -40,19 +40,20 @@ _RESERVED = frozenset({*INPUTS, VECTOR, NORM, TOKENS, LOGITS})
 
 def rewrite(
     path: Path, recipe: Recipe, folder: Path, *, to: str | None = None, repository: Path = Path()
-) -> None:
-    """Write GRAPH and its WEIGHTS, made of the graph at `path`, into `folder`.
+) -> int:
+    """Write GRAPH and its WEIGHTS, made of the graph at `path`, into `folder`; how many attentions it fused.
 
     `to`: what to make of 32-bit weights, int8 for CPUs or fp16, with fused attention, for GPUs.
     `repository`: where the weights of the recipe's layers lie. Raises
     UnsupportedModelError for a graph that has no place for a head or no such layers; OSError.
     """
     model = _load(path)
+    attentions = 0
     if to == "int8":
         quantise(model)
     elif to == "fp16":
         model = halved(model)
-        fuse_attention(model)
+        attentions = fuse_attention(model)
         count_on_the_device(model)
     opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
     if opset < _LEAST_OPSET:
@@ -66,6 +67,7 @@ def rewrite(
     if to == "fp16":
         for name, variant in variants(model):  # the weights are on the disk by now
             onnx.save(variant, folder / f"{name}.onnx")
+    return attentions
 
 
 def _load(path: Path) -> onnx.ModelProto:

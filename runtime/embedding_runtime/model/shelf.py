@@ -29,7 +29,7 @@ _MANIFEST = "prepared.json"
 _MAKING = ".making-"
 
 # Raised when a graph is made otherwise than before.
-_FORMAT = 3
+_FORMAT = 4
 # Raised when a graph is made of safetensors otherwise than before.
 _CONVERSION = 1
 
@@ -37,12 +37,13 @@ _CONVERSION = 1
 @dataclass(frozen=True)
 class Entry:
     """What lies under a key: a graph, or the `note` why there is none but the model's own; that lies here
-    only where the repository does not have it.
+    only where the repository does not have it. `unfused` as in `Prepared`.
     """
 
     folder: Path
     precision: str
     note: str | None
+    unfused: str | None
 
     @property
     def graph(self) -> Path:
@@ -78,7 +79,7 @@ def find(folders: Sequence[Path], key: str, *, fresh: bool = False) -> Entry | N
             _log.warning("a prepared graph cannot be read", folder=str(home), error=str(error))
             continue
         if not damaged:
-            return Entry(home, said["precision"], said["note"])
+            return Entry(home, said["precision"], said["note"], said["unfused"])
         _log.warning("a prepared graph is damaged", folder=str(home), files=damaged)
     return None
 
@@ -112,11 +113,13 @@ def making(folder: Path) -> Iterator[Path]:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def publish(scratch: Path, key: str, source: ModelSource, target: Target, note: str | None) -> None:
+def publish(
+    scratch: Path, key: str, source: ModelSource, target: Target, note: str | None, unfused: str | None
+) -> None:
     """Give the folder made by `making` its name; where there is a note, only that stays, unless the
     repository has no graph of its own: then what is there is the one made of its safetensors.
 
-    Raises OSError.
+    `unfused` as in `Prepared`. Raises OSError.
     """
     if note is not None and not source.is_converted:
         for path in scratch.iterdir():
@@ -130,6 +133,7 @@ def publish(scratch: Path, key: str, source: ModelSource, target: Target, note: 
         "commit": source.commit,
         "precision": target.precision,
         "note": note,
+        "unfused": unfused,
         "files": found,
     }
     (scratch / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")

@@ -71,6 +71,8 @@ class ModelGauges:
             metrics.FALLBACKS.labels(card.id).inc()
         if card.unprepared:
             metrics.UNPREPARED.labels(card.id).inc()
+        if card.unfused:
+            metrics.UNFUSED.labels(card.id).inc()
 
     def failed(self, name: str, error: RuntimeFault) -> None:
         """A load failed."""

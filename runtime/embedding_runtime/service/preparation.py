@@ -56,8 +56,10 @@ def prepare(source: ModelSource, target: Target, folders: Sequence[Path]) -> Pre
         _log.info("preparing", model=source.id, precision=target.precision, folder=str(folders[0]))
         found = _made(source, target, name, folders[0])
     if isinstance(found, Entry) and found.note is None:
+        if found.unfused:
+            _log.warning("not all is fused that should be", model=source.id, missing=found.unfused)
         return Prepared(
-            found.graph, found.precision, plain=False, note=None, key=name, repository=source.folder
+            found.graph, found.precision, False, None, name, repository=source.folder, unfused=found.unfused
         )
     if isinstance(found, RuntimeFault) and source.is_converted:
         raise type(found)(

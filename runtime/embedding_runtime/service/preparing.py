@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from embedding_runtime.engine.backend import Execution, Float32, Tokens
-from embedding_runtime.engine.fusion import fused_nodes, lost
+from embedding_runtime.engine.fusion import expected, expected_attention, fused_nodes, lost, unfused
 from embedding_runtime.engine.likeness import noise_of, unlike
 from embedding_runtime.engine.onnx_backend import OnnxBackend
 from embedding_runtime.engine.probes import keep
@@ -61,7 +62,7 @@ def main() -> int:
     try:
         with making(folder) as scratch:
             if find([folder], name) is None:
-                publish(scratch, name, source, target, _make(source, target, scratch))
+                publish(scratch, name, source, target, *_make(source, target, scratch))
     except OSError as error:
         return _failed(f"{error.strerror}: {error.filename or folder}", UNWRITABLE)
     except RuntimeFault as error:
@@ -74,9 +75,9 @@ def _failed(why: str, code: int) -> int:
     return code
 
 
-def _make(source: ModelSource, target: Target, scratch: Path) -> str | None:
-    """Make the graph in `scratch`; why it can never be used, None where it can. Where the model has no graph
-    of its own, one is made first, which stays there if the other cannot be used.
+def _make(source: ModelSource, target: Target, scratch: Path) -> tuple[str | None, str | None]:
+    """Make the graph in `scratch`: why it can never be used, None where it can; and what is not fused in it.
+    Where the model has no graph of its own, one is made first, which stays there if the other cannot be used.
 
     Raises OSError, and RuntimeFault for what may go another time or for a model that cannot be converted.
     """
@@ -85,40 +86,46 @@ def _make(source: ModelSource, target: Target, scratch: Path) -> str | None:
         return _compared(own, source, target, scratch)
     home = scratch / _OWN
     own = replace(own, path=convert(source.graph_path, source.id, home))
-    note = _compared(own, source, target, scratch)
+    note, missing = _compared(own, source, target, scratch)
     for path in home.iterdir() if note is not None else ():
         path.replace(scratch / path.name)
     shutil.rmtree(home)
-    return note
+    return note, missing
 
 
-def _compared(own: Prepared, source: ModelSource, target: Target, scratch: Path) -> str | None:
+def _compared(
+    own: Prepared, source: ModelSource, target: Target, scratch: Path
+) -> tuple[str | None, str | None]:
     """Make the graph of the model's own, and compare the two. Raises as `_make`."""
     texts, rounded = _probes(source), target.precision != source.precision
     made = Prepared(scratch / GRAPH, target.precision, plain=False, note=None, key="")
     to = target.precision if rounded else None
+    config = source.tokenizer_path.with_name("config.json")
     try:
         # Two things at a time, since readiness waits for it: ONNX Runtime lets go of Python's lock.
         with ThreadPoolExecutor(1) as beside:
             wanted = beside.submit(_rows, own, source, texts)
             whole = None if rounded else beside.submit(fused_nodes, own.path)
-            rewrite(own.path, source.recipe, scratch, to=to, repository=source.folder)
+            attention = rewrite(own.path, source.recipe, scratch, to=to, repository=source.folder)
             fused = None if rounded else beside.submit(fused_nodes, made.path)
             rows = _rows(made, source, texts)
             together, alone = wanted.result()[: len(texts)], wanted.result()[len(texts) :]
             keep(made.path, texts, together)
             noise = noise_of(together, alone, source.recipe.task)
             why = unlike(rows, wanted.result(), source.recipe.task, target.precision, noise)
-            if why or whole is None or fused is None:  # of other layers other nodes are fused
-                return why
+            if why:
+                return why, None
+            if whole is None or fused is None:  # of other layers other nodes are fused
+                counted = Counter(MultiHeadAttention=attention)
+                return None, unfused(expected_attention(config), counted) if to == "fp16" else None
             missing = lost(whole.result(), fused.result())
     except RuntimeFault as error:
         if not error.permanent:
             raise
-        return error.message
-    return (
-        f"ONNX Runtime does not fuse in it what it fuses in the model's own: {missing}" if missing else None
-    )
+        return error.message, None
+    if missing:
+        return f"ONNX Runtime does not fuse in it what it fuses in the model's own: {missing}", None
+    return None, unfused(expected(config), fused.result())
 
 
 def _probes(source: ModelSource) -> list[Tokens]:

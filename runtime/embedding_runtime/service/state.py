@@ -21,8 +21,9 @@ class ModelCard:
     """A model that is loaded. `dimensions` is None for a reranker.
 
     `fallback`: why it does not run on the provider that was asked for. `prepared`: whether a prepared graph
-    is run, and `unprepared`: why the repository's own is. `memory_bytes`: what it holds. `repository`: whose
-    files these are, where that is not the repository of the model's own name; `file`: the ONNX file in it.
+    is run, `unprepared`: why the repository's own is, `unfused`: what should be fused in the prepared one and
+    is not. `memory_bytes`: what it holds. `repository`: whose files these are, where that is not the
+    repository of the model's own name; `file`: the ONNX file in it.
     """
 
     id: str
@@ -36,6 +37,7 @@ class ModelCard:
     fallback: str | None = None
     prepared: bool = False
     unprepared: str | None = None
+    unfused: str | None = None
     memory_bytes: int = 0
     repository: str | None = None
     file: str = ""
@@ -57,6 +59,7 @@ class ModelCard:
             fallback=backend.fallback,
             prepared=not graph.plain,
             unprepared=graph.note,
+            unfused=graph.unfused,
             memory_bytes=memory_bytes,
             repository=source.repository,
             file=source.graph,

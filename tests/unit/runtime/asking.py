@@ -39,6 +39,7 @@ def _card(name: str, task: Task) -> ModelCard:
         fingerprint="f" * 64,
         provider="cpu",
         unprepared="no room",
+        unfused="1 of 6 GELU",
         dimensions=4 if task == "embed" else None,
     )
 

@@ -214,6 +214,7 @@ def test_the_detail_of_models_tells_what_is_known() -> None:
         "precision": "fp32",
         "prepared": False,
         "unprepared": "no room",
+        "unfused": "1 of 6 GELU",
         "memory_bytes": 7,
         "source": None,
         "fingerprint": "f" * 64,

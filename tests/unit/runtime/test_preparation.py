@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from embedding_runtime.engine.backend import Execution, Tokens
-from embedding_runtime.engine.fusion import fused_nodes, lost
+from embedding_runtime.engine.fusion import expected, expected_attention, fused_nodes, lost, unfused
 from embedding_runtime.engine.likeness import noise_of, unlike
 from embedding_runtime.engine.onnx_backend import OnnxBackend
 from embedding_runtime.errors import DiskFullError
@@ -29,6 +29,12 @@ from embedding_runtime.service.preparation import prepare
 from tests.unit.runtime import made
 
 FP32 = Target("fp32")
+_BERT: dict[str, object] = {
+    "num_hidden_layers": 2,
+    "hidden_size": 4,
+    "num_attention_heads": 2,
+    "hidden_act": "gelu",
+}
 
 
 def _source(folder: Path) -> ModelSource:
@@ -208,7 +214,47 @@ def test_a_prepared_graph_keeps_every_fusion(real_models: Path, tmp_path: Path) 
     source = _source(real_models / "sentence-transformers/all-MiniLM-L6-v2")
     own = fused_nodes(source.graph_path)
     assert own == {"MultiHeadAttention": 6, "LayerNormalization": 13, "BiasGelu": 6}
-    assert fused_nodes(prepare(source, FP32, [tmp_path]).path) == own
+    prepared = prepare(source, FP32, [tmp_path])
+    assert fused_nodes(prepared.path) == own
+    assert prepared.unfused is None
+    assert expected(source.folder / "config.json") == {"LayerNormalization": 13, "GELU": 6}
+    assert expected_attention(source.folder / "config.json") == {"MultiHeadAttention": 6}
+
+
+def test_what_the_architecture_allows_and_the_graph_lacks_is_told(tmp_path: Path) -> None:
+    folder = made.write_embedder(tmp_path / "model")  # a table: nothing in it can be fused
+    config = folder / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **_BERT}))
+    for precision, told in (
+        ("fp32", "2 of 2 GELU, 5 of 5 LayerNormalization"),
+        ("fp16", "2 of 2 MultiHeadAttention"),
+    ):
+        graph = prepare(_source(folder), Target(precision), [tmp_path / "prepared"])
+        assert (graph.plain, graph.unfused) == (False, told)
+        assert prepare(_source(folder), Target(precision), [tmp_path / "prepared"]) == graph
+
+
+def test_of_an_unknown_architecture_nothing_is_expected(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    assert not expected(config)
+    assert not expected_attention(config)
+    strange: list[object] = [{**_BERT, "model_type": "new"}, {"model_type": "bert"}, []]
+    for said in strange:
+        config.write_text(json.dumps(said))
+        assert not expected(config)
+
+
+def test_another_activation_than_gelu_is_not_expected(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({**_BERT, "model_type": "bert", "hidden_act": "relu"}))
+    assert expected(config) == {"LayerNormalization": 5}
+
+
+def test_any_kind_of_fused_node_counts() -> None:
+    wanted = Counter(LayerNormalization=5, GELU=2)
+    fused = Counter(EmbedLayerNormalization=1, LayerNormalization=4, BiasGelu=1, FastGelu=1)
+    assert unfused(wanted, fused) is None
+    assert unfused(wanted, Counter(LayerNormalization=4, Gelu=2)) == "1 of 5 LayerNormalization"
 
 
 def test_a_fusion_that_is_lost_is_named() -> None:
