@@ -20,6 +20,7 @@ from embedding_runtime.api.keys import ApiKeys
 from embedding_runtime.api.life import Life
 from embedding_runtime.api.routes import add_inference
 from embedding_runtime.api.status import exposition, health, models_list
+from embedding_runtime.engine.memory import keep_trimmed
 from embedding_runtime.service.inference import Inference
 from embedding_runtime.settings import ServeSettings
 from embedding_runtime.tracing import Tracing
@@ -43,7 +44,7 @@ def create_app(settings: ServeSettings, inference: Inference, life: Life) -> Fas
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # Not before: gRPC does not survive a fork.
         app.state.tracing = Tracing.of(settings)
-        tasks = [asyncio.create_task(inference.run()), asyncio.create_task(_measure_cpu())]
+        tasks = [asyncio.create_task(each) for each in (inference.run(), _measure_cpu(), keep_trimmed())]
         yield
         for task in tasks:
             task.cancel()

@@ -1,11 +1,13 @@
 """The process's memory, and giving it back to the system."""
 
+import asyncio
 import ctypes
 import gc
 import math
 
 # <malloc.h>
 _M_ARENA_MAX = -8
+_TRIM_SECONDS = 20.0
 
 
 def share_arenas(cpus: float) -> None:
@@ -26,6 +28,22 @@ def give_back() -> None:
     for later. Elsewhere than on glibc only the first half.
     """
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    trim()
+
+
+def trim() -> None:
+    """Return what lies free between what is in use to the system; a millisecond where there is much of it."""
+    found = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if found is not None:
+        found(0)
+
+
+async def keep_trimmed() -> None:
+    """Return what is free to the system three times a minute, until cancelled.
+
+    glibc by itself returns the end of its heap alone: a process grew for as long as larger requests met by
+    chance than had met before.
+    """
+    while True:
+        await asyncio.sleep(_TRIM_SECONDS)
+        await asyncio.to_thread(trim)

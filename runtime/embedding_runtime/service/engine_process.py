@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from embedding_runtime import metrics
 from embedding_runtime.engine.gpu import Gpu, nvml
-from embedding_runtime.engine.memory import share_arenas
+from embedding_runtime.engine.memory import keep_trimmed, share_arenas
 from embedding_runtime.engine.threads import cpu_limit
 from embedding_runtime.errors import RuntimeFault, WireError
 from embedding_runtime.lifeline import die_with
@@ -207,7 +207,7 @@ async def _main(settings: ServeSettings, path: str, pulse: Pulse) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _exit)
     gpu = Gpu(nvml, os.environ.get("CUDA_VISIBLE_DEVICES"))
     server = engine_server(settings, pulse, gpu)
-    await asyncio.gather(server.serve(path), _beat(server, pulse), _measure(server, gpu))
+    await asyncio.gather(server.serve(path), _beat(server, pulse), _measure(server, gpu), keep_trimmed())
 
 
 def _exit() -> None:

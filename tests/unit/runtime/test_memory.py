@@ -43,3 +43,42 @@ def _arenas(how: str) -> int:
 def test_threads_share_arenas() -> None:
     assert _arenas("own") > 2
     assert _arenas("shared") == 2
+
+
+_HOLES = """
+import asyncio, ctypes, re
+from embedding_runtime.engine import memory
+
+def resident():
+    with open("/proc/self/status") as file:
+        return int(re.search(r"VmRSS:\\s+(\\d+)", file.read())[1])
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.free.argtypes = [ctypes.c_void_p]
+blocks = [libc.malloc(16384) for _ in range(4000)]
+for block in blocks:
+    ctypes.memset(block, 1, 16384)
+for at, block in enumerate(blocks):
+    if at % 8:  # what stays keeps glibc from returning what lies below it
+        libc.free(block)
+full = resident()
+
+async def run():
+    memory._TRIM_SECONDS = 0.01
+    task = asyncio.create_task(memory.keep_trimmed())
+    for _ in range(1000):
+        await asyncio.sleep(0.01)
+        if full - resident() > 40000:
+            break
+    task.cancel()
+    print(full - resident())
+
+asyncio.run(run())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
+def test_what_is_free_between_what_is_in_use_goes_back_to_the_system() -> None:
+    told = subprocess.run([sys.executable, "-c", _HOLES], capture_output=True, text=True, check=True)
+    assert int(told.stdout) > 40_000
