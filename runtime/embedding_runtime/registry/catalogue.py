@@ -18,15 +18,17 @@ from typing import Any, Literal, get_args
 from embedding_runtime.settings import Task, is_variant
 
 Kind = Literal["dense", "rerank", "sparse", "late_interaction", "image", "multi"]
-Need = Literal["safetensors", "sentence_embedding", "decoder", "task_adapters", "text_tower", "images"]
+Need = Literal[
+    "safetensors", "sentence_embedding", "decoder", "task_adapters", "text_tower", "images", "own_weights"
+]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # What the server can run: a model is served whose kind and whose needs are all in here.
-SERVED_KINDS: frozenset[Kind] = frozenset({"dense", "rerank"})
+SERVED_KINDS: frozenset[Kind] = frozenset({"dense", "rerank", "sparse"})
 SERVED_NEEDS: frozenset[Need] = frozenset()
 
-_TASKS: Mapping[Kind, Task] = {"dense": "embed", "rerank": "rerank"}
+_TASKS: Mapping[Kind, Task] = {"dense": "embed", "rerank": "rerank", "sparse": "embed"}
 
 _KIND_IS = {
     "dense": "a dense embedding model",
@@ -43,6 +45,7 @@ _NEED_IS = {
     "task_adapters": "its graph has an adapter for each task",
     "text_tower": "it is the text tower of an image model",
     "images": "it reads images",
+    "own_weights": "its words' weights are not those of a masked language model",
 }
 
 

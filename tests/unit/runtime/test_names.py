@@ -19,7 +19,7 @@ CATALOGUE = known(
         "BAAI/bge-m3": "dense",
         "BAAI/bge-m3@fastembed-rs": "dense",
         DEFAULT_RERANKING_MODEL: "rerank",
-        "org/splade": "sparse",
+        "org/colbert": "late_interaction",
     }
 )
 CACHED: dict[str, Task | None] = {"org/cached": "rerank", "org/odd": None}
@@ -143,11 +143,11 @@ def test_the_wrong_task_names_the_right_endpoint(name: str, task: Task, words: s
 
 
 def test_a_kind_that_is_not_served_is_told_what_it_is() -> None:
-    with pytest.raises(UnsupportedModelRequestError, match="org/splade is a sparse embedding model"):
-        _names().resolve("org/splade", "embed", {"org/splade": "embed"})
+    with pytest.raises(UnsupportedModelRequestError, match="org/colbert is a late interaction model"):
+        _names().resolve("org/colbert", "embed", {"org/colbert": "embed"})
     with pytest.raises(UnknownModelError):
-        _names(("BAAI/*",)).resolve("org/splade", "embed", {})
-    assert "org/splade" not in _names().allowed(["org/splade"])
+        _names(("BAAI/*",)).resolve("org/colbert", "embed", {})
+    assert "org/colbert" not in _names().allowed(["org/colbert"])
 
 
 def test_a_variant_is_allowed_by_its_whole_name() -> None:

@@ -101,7 +101,7 @@ def test_a_repository_without_weights_leaves_it_to_the_substitute(tmp_path: Path
     shutil.rmtree(own / "onnx")
     (own / "model.bin").write_bytes(b"x")
     made.cache(tmp_path, MINILM, OTHER, own)
-    with pytest.raises(NoWeightsError, match=f"{MINILM} has no ONNX file"):
+    with pytest.raises(NoWeightsError, match=f"{MINILM} has neither an ONNX file"):
         _acquired(tmp_path, Wanted(MINILM))
     _export(tmp_path)
     assert _acquired(tmp_path, Wanted(MINILM)).repository == EXPORT
