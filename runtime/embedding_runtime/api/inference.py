@@ -81,6 +81,7 @@ def add_endpoint(
     *,
     errors: ErrorForm = DOCUMENTED,
     content: Mapping[str, Any] | None = None,
+    own_key: str = "",
     variants: Sequence[Variant] = (),
     most_values: int = MANY_VALUES,
     computed: bool = True,
@@ -93,6 +94,7 @@ def add_endpoint(
     route = InferenceRoute(
         path,
         endpoint,
+        own_key=own_key,
         variants=variants,
         most_values=most_values,
         methods=["POST"],

@@ -21,6 +21,9 @@ INFERENCE: dict[str, Task] = {
 }
 
 _FORMS = {
+    "/embed": DOCUMENTED,
+    "/rerank": DOCUMENTED,
+    "/v1/embeddings": OPENAI,
     "/v1/embed": COHERE,
     "/v1/rerank": RANKING,
     "/v2/rerank": COHERE,

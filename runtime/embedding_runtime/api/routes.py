@@ -81,6 +81,7 @@ def add_inference(
         EmbedAnswer,
         "A vector for each text",
         content=binary_content(FORMS.values()),
+        own_key="input",
         variants=embed_variants,
     )
     add_endpoint(
@@ -89,5 +90,6 @@ def add_inference(
         rerank,
         RerankAnswer,
         "Documents, best first for a query",
+        own_key="documents",
         variants=rerank_variants,
     )

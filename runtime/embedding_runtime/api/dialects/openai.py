@@ -186,6 +186,7 @@ def add_openai(app: FastAPI, variants: Sequence[Variant]) -> None:
         OpenAIVectors,
         "A vector for each input, as OpenAI answers",
         errors=OPENAI,
+        own_key="input",
         variants=variants,
         most_values=_MOST_VALUES,
     )

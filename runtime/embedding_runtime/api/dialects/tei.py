@@ -328,9 +328,16 @@ _SHAPES = (
 
 def add_tei(app: FastAPI) -> None:
     """Add the endpoints to an app, but those that share a path with the documented ones."""
-    vectors = EMBED.answer
-    add_endpoint(app, "/", embed, vectors, "/embed, /rerank, /predict or /similarity of TEI, by shape",
-                 errors=TEI, variants=_SHAPES)  # fmt: skip
+    add_endpoint(
+        app,
+        "/",
+        embed,
+        EMBED.answer,
+        "/embed, /rerank, /predict or /similarity of TEI, by shape",
+        errors=TEI,
+        own_key="inputs",
+        variants=_SHAPES,
+    )
     add_endpoint(app, "/predict", predict, _Predictions, "The scores of pairs, as TEI answers", errors=TEI)
     add_endpoint(
         app, "/similarity", similarity, list[float], "How alike texts are, as TEI answers", errors=TEI
