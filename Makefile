@@ -66,7 +66,7 @@ generate: setup  ## write docs/crd.md, docs/models.md and the tables of docs/con
 	$(PY) docs/generate
 
 lock: setup  ## compile requirements/*.in to hashed lock files
-	for f in runtime openvino operator dev golden build bench gpu clients; do (cd requirements && ../.venv/bin/uv pip compile -q --universal \
+	for f in runtime openvino operator dev golden build bench gpu clients token-ids; do (cd requirements && ../.venv/bin/uv pip compile -q --universal \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o $$f.txt $$f.in) || exit 1; done
 
 golden:  ## compute the golden vectors again, with PyTorch in an environment of its own

@@ -50,7 +50,7 @@ OPERATOR = Product(
 RUNTIME = Product(
     "embedding-runtime",
     "Dockerfile.runtime",
-    ("requirements/build.txt", "requirements/runtime.txt", "runtime"),
+    ("requirements/build.txt", "requirements/runtime.txt", "requirements/token-ids.txt", "runtime"),
     "-cpu",
 )
 
