@@ -95,7 +95,13 @@ def _saved(folder: Path, name: str, family: str, **more: object) -> Path:
 
 
 def _embedder(
-    name: str, family: str, pooling: str, *, layers: bool = False, to: str = "", **more: object
+    name: str,
+    family: str,
+    pooling: str | tuple[str, ...],
+    *,
+    layers: bool = False,
+    to: str = "",
+    **more: object,
 ) -> None:
     """A sentence-transformers repository, with layers after the pooling where they are wanted."""
     folder = _saved(HERE / (to or name), name, family, **more)
@@ -105,6 +111,9 @@ def _embedder(
         last = Dense(20, 12, bias=False, activation_function=torch.nn.GELU())
         steps += [dense, LayerNorm(20), last, Normalize()]
     model = SentenceTransformer(modules=steps, device="cpu").eval()
+    if to == "prompt":
+        model.prompts, model.default_prompt_name = {"query": "find, if it is there: "}, "query"
+        model.set_pooling_include_prompt(False)
     vectors = np.concatenate([model.encode([text]) for text in TEXTS]).astype(np.float32)
     model.save(str(folder), create_model_card=False)
     if to == "shards":
@@ -135,6 +144,7 @@ def write() -> None:
     _embedder("BertModel", "Bert", "mean", layers=True)
     _embedder("BertModel", "Bert", "max", to="shards", hidden_act="gelu_new")
     _embedder("RobertaModel", "Roberta", "cls")
+    _embedder("BertModel", "Bert", ("cls", "max", "mean", "weightedmean", "lasttoken"), to="prompt")
     _embedder("XLMRobertaModel", "XLMRoberta", "mean")
     _embedder("CamembertModel", "Camembert", "mean")
     _embedder("DistilBertModel", "DistilBert", "mean")

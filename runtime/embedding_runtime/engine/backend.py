@@ -48,10 +48,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Tokens:
-    """One text as the model sees it: ids int32 [s], and type ids uint8 [s] where they are not all zero."""
+    """One text as the model sees it: ids int32 [s], and type ids uint8 [s] where they are not all zero.
+    `unpooled`: how many of its first tokens the pooling leaves out.
+    """
 
     ids: Int32
     type_ids: UInt8 | None = None
+    unpooled: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -59,11 +62,14 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Batch:
-    """Texts padded to the longest: three int32 arrays [b, s], only to be read."""
+    """Texts padded to the longest: int32 arrays [b, s], only to be read. `pooling_mask` is the attention mask
+    less what the pooling leaves out.
+    """
 
     input_ids: Int32
     attention_mask: Int32
     token_type_ids: Int32
+    pooling_mask: Int32
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,12 @@ def padded(texts: Sequence[Tokens], recipe: Recipe, grid: Grid | None = None) ->
         attention_mask[row, : len(text)] = 1
         if text.type_ids is not None:
             token_type_ids[row, : len(text)] = text.type_ids
-    return Batch(input_ids, attention_mask, token_type_ids)
+    pooling_mask = attention_mask
+    if any(text.unpooled for text in texts):
+        pooling_mask = attention_mask.copy()
+        for row, text in enumerate(texts):
+            pooling_mask[row, : text.unpooled] = 0
+    return Batch(input_ids, attention_mask, token_type_ids, pooling_mask)
 
 
 def finite(rows: Float32) -> bool:

@@ -28,7 +28,7 @@ def fill(texts: Sequence[Tokens], recipe: Recipe, inputs: Mapping[str, NDArray[n
     for name, array in inputs.items():
         array[...] = recipe.pad_id if name == "input_ids" else 0
     ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
-    types = inputs.get("token_type_ids")
+    types, pooled = inputs.get("token_type_ids"), inputs.get("pooling_mask")
     for row, text in enumerate(texts):
         if ids is not None:
             ids[row, : len(text)] = text.ids
@@ -36,6 +36,8 @@ def fill(texts: Sequence[Tokens], recipe: Recipe, inputs: Mapping[str, NDArray[n
             mask[row, : len(text)] = 1
         if types is not None and text.type_ids is not None:
             types[row, : len(text)] = text.type_ids
+        if pooled is not None:
+            pooled[row, text.unpooled : len(text)] = 1
 
 
 class Bound:

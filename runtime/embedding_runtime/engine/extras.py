@@ -51,7 +51,7 @@ def from_own_graph(
     """
     if "tokens" in extras and ending is None:
         raise no_such("tokens")
-    rows = output if ending is None else ending.rows(output, batch.attention_mask)
+    rows = output if ending is None else ending.rows(output, batch.pooling_mask)
     there: dict[Extra, Float32] = {"norm": np.linalg.norm(rows, axis=1), "tokens": output}
     if normalizes:
         rows = normalize(rows)

@@ -27,7 +27,7 @@ from embedding_runtime.errors import (
 )
 from embedding_runtime.model.derived import Derived
 from embedding_runtime.model.graph import read_facts
-from embedding_runtime.model.outputs import INPUTS, choose_output, unknown_input
+from embedding_runtime.model.outputs import INPUTS, POOLING, choose_output, unknown_input
 from embedding_runtime.model.prepared import LOGITS, NORM, TOKENS, VECTOR, Prepared
 from embedding_runtime.model.recipe import Recipe
 
@@ -149,7 +149,7 @@ class OnnxBackend:
             return np.concatenate([self.run([text]) for text in texts])
         batch = padded(texts, self._recipe)
         (output,) = self._outputs([self._output], batch)
-        rows = self._ending.rows(output, batch.attention_mask) if self._gives_tokens else output
+        rows = self._ending.rows(output, batch.pooling_mask) if self._gives_tokens else output
         if self._prepared.plain and self._recipe.normalize:
             rows = normalize(rows)
         return checked(rows)
@@ -211,7 +211,7 @@ def inputs_of(
     for entry in session.get_inputs():
         kind = _DTYPES.get(entry.type)
         derived = Derived.of(entry.name, entry.shape)
-        if kind in _INTEGERS and entry.name in INPUTS:
+        if kind in _INTEGERS and entry.name in (*INPUTS, POOLING):
             types[entry.name] = kind
         elif kind is not None and derived is not None:
             others.append((derived, np.dtype(kind)))

@@ -30,7 +30,7 @@ from embedding_runtime.engine.pooling import normalize
 from embedding_runtime.engine.providers import CPU, out_of_memory
 from embedding_runtime.errors import InternalError, OutOfMemoryError, RuntimeFault, UnsupportedModelError
 from embedding_runtime.model.derived import Derived
-from embedding_runtime.model.outputs import INPUTS, choose_output, unknown_input
+from embedding_runtime.model.outputs import INPUTS, POOLING, choose_output, unknown_input
 from embedding_runtime.model.prepared import LOGITS, NORM, TOKENS, VECTOR, Prepared
 from embedding_runtime.model.recipe import Recipe
 
@@ -103,7 +103,7 @@ class OpenVinoBackend:
         for port in model.inputs:
             name, kind = _name(port), port.get_element_type()
             shape = [each.get_length() if each.is_static else None for each in port.get_partial_shape()]
-            if name in INPUTS and kind in (openvino.Type.i32, openvino.Type.i64):
+            if name in (*INPUTS, POOLING) and kind in (openvino.Type.i32, openvino.Type.i64):
                 self._inputs[name] = kind.to_dtype()
             elif derived := Derived.of(name, shape):
                 self._derived.append((derived, kind.to_dtype()))
@@ -151,7 +151,7 @@ class OpenVinoBackend:
         batch = padded(texts, self._recipe, self._grid)
         rows = self._infer(self._request, batch)[0]
         if self._gives_tokens:
-            rows = self._ending.rows(rows, batch.attention_mask)
+            rows = self._ending.rows(rows, batch.pooling_mask)
         if self._normalizes:
             rows = normalize(rows)
         # The output is the request's own memory, which the next inference overwrites.

@@ -12,8 +12,8 @@ _LEAST_NORM = 1e-12
 
 
 def pool(tokens: Float32, mask: Int32, modes: Sequence[str]) -> Float32:
-    """Pool float32 [b, s, h] over s where mask [b, s] is 1; several modes are concatenated: [b, h *
-    len(modes)].
+    """Pool float32 [b, s, h] over s where mask [b, s] is 1, which may be from the middle on; several modes
+    are concatenated: [b, h * len(modes)].
     """
     parts = [_ONE[mode](tokens, mask.astype(np.float32)[:, :, None]) for mode in modes]
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
@@ -26,8 +26,8 @@ def normalize(rows: Float32) -> Float32:
     return unit
 
 
-def _cls(tokens: Float32, _: Float32) -> Float32:
-    rows: Float32 = tokens[:, 0]
+def _cls(tokens: Float32, mask: Float32) -> Float32:
+    rows: Float32 = tokens[np.arange(len(tokens)), mask[:, :, 0].argmax(axis=1)]
     return rows
 
 
@@ -57,7 +57,7 @@ def _weighted_mean(tokens: Float32, mask: Float32) -> Float32:
 
 
 def _last_token(tokens: Float32, mask: Float32) -> Float32:
-    last = np.maximum(mask[:, :, 0].sum(axis=1).astype(np.int64) - 1, 0)
+    last = tokens.shape[1] - 1 - mask[:, ::-1, 0].argmax(axis=1)
     rows: Float32 = tokens[np.arange(len(tokens)), last]
     return rows
 

@@ -26,6 +26,7 @@ def keep(graph: Path, texts: Sequence[Tokens], rows: Float32) -> None:
         lengths=np.array([len(text) for text in texts], dtype=np.int32),
         ids=np.concatenate([text.ids for text in texts]),
         types=np.concatenate(types),
+        unpooled=np.array([text.unpooled for text in texts], dtype=np.int32),
         rows=rows,
     )
 
@@ -40,6 +41,8 @@ def fault(backend: Backend, prepared: Prepared, task: Task) -> str | None:
         return None
     with np.load(path) as kept:
         ends = np.cumsum(kept["lengths"])[:-1]
-        pairs = zip(np.split(kept["ids"], ends), np.split(kept["types"], ends), strict=True)
-        texts = [Tokens(ids, types if types.any() else None) for ids, types in pairs]
+        # What was kept before there was such a thing has none of it.
+        unpooled = kept["unpooled"] if "unpooled" in kept else np.zeros(len(kept["lengths"]), np.int32)
+        parts = zip(np.split(kept["ids"], ends), np.split(kept["types"], ends), unpooled, strict=True)
+        texts = [Tokens(ids, types if types.any() else None, int(count)) for ids, types, count in parts]
         return unlike(backend.run(texts), kept["rows"], task, backend.precision)

@@ -28,6 +28,8 @@ def fingerprint(
     settings["prompts"] = {name: text for name, text in recipe.prompts if text}
     if not settings["prompts"]:
         del settings["prompts"]
+    if settings["pools_prompt"]:  # which all did
+        del settings["pools_prompt"]
     layers = settings.pop("layers")
     if layers:  # which none had before they were read; where a layer's weights lie changes nothing
         settings["layers"] = [{key: layer[key] for key in layer if key != "file"} for layer in layers]

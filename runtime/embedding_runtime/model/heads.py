@@ -24,6 +24,7 @@ class Head:
 
     def __init__(self, opset: int, name: str = "head") -> None:
         self.opset, self._name = opset, name
+        self._whole = True
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
@@ -49,10 +50,11 @@ class Head:
             return self.op(kind, value, self.constant(np.array([1], dtype=np.int64)), keepdims=1)
         return self.op(kind, value, axes=[1], keepdims=1)
 
-    def pooled(self, tokens: str, mask: str, modes: Sequence[str]) -> str:
+    def pooled(self, tokens: str, mask: str, modes: Sequence[str], *, whole: bool = True) -> str:
         """Pool float32 [b, s, h] over s where int32 [b, s] is 1; several modes are concatenated: [b, h *
-        len(modes)].
+        len(modes)]. `whole`: it is 1 from the first token of each text on.
         """
+        self._whole = whole
         weights = self.op("Cast", mask, to=TensorProto.FLOAT)
         parts = [getattr(self, f"_{mode}")(tokens, weights) for mode in modes]
         return parts[0] if len(parts) == 1 else self.op("Concat", *parts, axis=1)
@@ -72,11 +74,22 @@ class Head:
     def _count(self, weights: str) -> str:
         return self.op("Max", self.reduced("ReduceSum", weights), self.constant(_LEAST_COUNT))
 
-    def _place(self, weights: str) -> str:
-        """1 for the first token of a text, 2 for the second; texts are padded on the right."""
+    def _count_up(self, weights: str) -> str:
+        """1 for the first token that is pooled, 2 for the second; texts are padded on the right."""
         return self.op("CumSum", weights, self.constant(np.array(1, dtype=np.int64)))
 
-    def _cls(self, tokens: str, _: str) -> str:
+    def _place(self, weights: str) -> str:
+        """1 for the first token of a text, 2 for the second, whether they are pooled or not."""
+        if self._whole:
+            return self._count_up(weights)
+        one = self.constant(np.float32(1))
+        return self._count_up(self.op("Max", self.op("Mul", weights, self.constant(np.float32(0))), one))
+
+    def _cls(self, tokens: str, weights: str) -> str:
+        if not self._whole:
+            one = self.constant(np.float32(1))
+            is_first = self.op("Cast", self.op("Equal", self._count_up(weights), one), to=TensorProto.FLOAT)
+            return self._sum(tokens, self.op("Mul", is_first, weights))
         return self.op("Gather", tokens, self.constant(np.array(0, dtype=np.int64)), axis=1)
 
     def _max(self, tokens: str, weights: str) -> str:
@@ -100,6 +113,6 @@ class Head:
         return self.op("Log", self.op("Add", most, self.constant(np.float32(1))))
 
     def _lasttoken(self, tokens: str, weights: str) -> str:
-        is_last = self.op("Equal", self._place(weights), self.reduced("ReduceSum", weights))
+        is_last = self.op("Equal", self._count_up(weights), self.reduced("ReduceSum", weights))
         last = self.op("Mul", self.op("Cast", is_last, to=TensorProto.FLOAT), weights)
         return self._sum(tokens, last)

@@ -6,6 +6,8 @@ from embedding_runtime.errors import UnsupportedModelError
 from embedding_runtime.model.recipe import Recipe
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+POOLING = "pooling_mask"
+"""What a prepared graph takes besides, where the pooling leaves tokens out: 1 for each that is pooled."""
 
 # Exporters' names, best first.
 _TOKENS = ("last_hidden_state", "token_embeddings")

@@ -39,7 +39,8 @@ class Prepared:
 
     `plain`: the repository's own graph, whose token vectors are still to be pooled and normalised; else a
     graph with the int32 inputs `input_ids`, `attention_mask` and, where the model has them,
-    `token_type_ids`, each [b, s], and the outputs above. `precision`: fp32, fp16, bf16 or int8, whichever
+    `token_type_ids`, and where prompts are left out of the pooling `pooling_mask`, each [b, s], and the
+    outputs above. `precision`: fp32, fp16, bf16 or int8, whichever
     most weights have. `note`: why the plain graph runs although a prepared one was wanted. `key`: names the
     content, so that what was found out about one graph is not taken for another's. `repository`: the model's
     folder, where the weights of the recipe's layers lie. `unfused`: what of its architecture should be fused

@@ -71,7 +71,7 @@ class Recipe:
     sentence-transformers' default was taken. `truncation_side`: where a text that is too long loses tokens.
     `matryoshka`: how many of a vector's first numbers it was trained to be cut to. `layers`: what is done to
     a vector after the pooling, before it is normalised. `judge`: how a reranker that is a language model is
-    asked.
+    asked. `pools_prompt`: the tokens of a prompt are pooled as those of the text.
     """
 
     task: Task
@@ -88,6 +88,7 @@ class Recipe:
     matryoshka: tuple[int, ...] = ()
     layers: tuple[Layer, ...] = ()
     judge: Judge | None = None
+    pools_prompt: bool = True
 
     @property
     def kind(self) -> Kind:
@@ -160,6 +161,7 @@ def read_recipe(
         truncation_side=_side(tokenizer_config, model),
         matryoshka=_matryoshka(config) or fill_ins.matryoshka,
         layers=read_layers(folder, modules.after_pooling, model),
+        pools_prompt=_pools_prompt(folder, modules, model),
     )
 
 
@@ -225,9 +227,12 @@ def _pooling(folder: Path, model: str) -> tuple[str, ...]:
         modes = [mode for mode, key in _POOLING_KEYS.items() if config.get(key, False)]
     if not set(modes) <= set(POOLINGS):
         raise UnsupportedModelError(f"{model} asks for a pooling that is not served: {', '.join(modes)}")
-    if config.get("include_prompt", True) is False:
-        raise UnsupportedModelError(f"{model} leaves its prompt out of the pooling, which is not served")
     return tuple(modes) or ("mean",)
+
+
+def _pools_prompt(folder: Path, modules: Modules, model: str) -> bool:
+    config = read_json(folder / modules.folder("Pooling") / "config.json", model) if modules else {}
+    return config.get("include_prompt", True) is not False
 
 
 def _sentence_bert(folder: Path, model: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from embedding_runtime.model.int8 import quantise
 from embedding_runtime.model.judgement import judged, narrow
 from embedding_runtime.model.layers import read_weights
 from embedding_runtime.model.norms import split_norms
-from embedding_runtime.model.outputs import INPUTS, choose_output, unknown_input
+from embedding_runtime.model.outputs import INPUTS, POOLING, choose_output, unknown_input
 from embedding_runtime.model.positions import count_on_the_device
 from embedding_runtime.model.prepared import LOGITS, NORM, TOKENS, VECTOR
 from embedding_runtime.model.recipe import Recipe
@@ -35,7 +35,7 @@ _LEAST_OPSET = 11
 # ONNX Runtime maps what lies in another file into memory; small tensors stay, since shapes follow from them.
 _LEAST_BYTES, _PAGE = 1024, 4096
 
-_RESERVED = frozenset({*INPUTS, VECTOR, NORM, TOKENS, LOGITS})
+_RESERVED = frozenset({*INPUTS, POOLING, VECTOR, NORM, TOKENS, LOGITS})
 
 
 def rewrite(
@@ -118,12 +118,15 @@ def _change_ends(graph: onnx.GraphProto, recipe: Recipe, opset: int, repository:
     nodes = [*front.nodes, *graph.node, *head.nodes]
     if gives_tokens:
         inputs.setdefault("attention_mask", inputs["input_ids"])
+        if not recipe.pools_prompt:
+            inputs[POOLING] = inputs["input_ids"]
     del graph.node[:], graph.input[:], graph.output[:]
     graph.node.extend(nodes)
     graph.initializer.extend([*front.constants, *head.constants])
     # With the exporter's own names of the dimensions: its notes on the values inside name the same, and ONNX
     # Runtime fuses only what it sees the shapes of.
-    graph.input.extend(_value(name, inputs[name], TensorProto.INT32) for name in INPUTS if name in inputs)
+    given = [name for name in (*INPUTS, POOLING) if name in inputs]
+    graph.input.extend(_value(name, inputs[name], TensorProto.INT32) for name in given)
     graph.output.extend(_outputs(recipe, outputs[chosen], gives_tokens=gives_tokens))
 
 
@@ -170,7 +173,8 @@ def _add_vector(head: Head, last: str, recipe: Recipe, repository: Path, *, give
     rows = last
     if gives_tokens:
         each = [(layer, read_weights(layer, repository) if layer.file else None) for layer in recipe.layers]
-        rows = ended(head, head.pooled(last, "attention_mask", recipe.pooling), each)
+        mask = "attention_mask" if recipe.pools_prompt else POOLING
+        rows = ended(head, head.pooled(last, mask, recipe.pooling, whole=recipe.pools_prompt), each)
     length = head.length(rows)
     head.op("Reshape", length, head.constant(np.array([-1], dtype=np.int64)), out=NORM)
     if recipe.normalize:

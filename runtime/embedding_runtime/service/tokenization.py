@@ -83,6 +83,7 @@ class Tokenization:
         to be cut.
         """
         front = self._recipe.prompt if prompt is None else prompt
+        unpooled = 0 if self._recipe.pools_prompt or not front else self._leading(front)
         side = self._side(truncate)
         tokens: list[Tokens] = []
         for some in _portions(texts):
@@ -91,8 +92,16 @@ class Tokenization:
             for encoding, text in zip(self._cutter(side).encode_batch_fast(read), whole, strict=True):
                 if encoding.overflowing and truncate == "never":
                     raise self._too_long(f"input.{len(tokens)}", self._length(text))
-                tokens.append(_tokens(encoding, typed=self._typed))
+                tokens.append(_tokens(encoding, typed=self._typed, unpooled=unpooled))
         return tokens
+
+    def _leading(self, prompt: str) -> int:
+        """The tokens that a prompt takes, special ones in front included: counted as sentence-transformers
+        does, of the prompt alone without what closes a text.
+        """
+        (found,) = self._measuring.encode_batch([prompt])
+        closes = bool(found.special_tokens_mask and found.special_tokens_mask[-1])
+        return min(len(found), self._recipe.max_tokens) - closes
 
     def given(self, inputs: Sequence[Sequence[int]], *, truncate: Truncate = "model") -> list[Tokens]:
         """One Tokens per list of the model's own token ids, which go into the model as they are, but for what
@@ -286,10 +295,10 @@ def _portions(texts: Sequence[str], beside: int = 0) -> Iterator[Sequence[str]]:
         yield texts[start:]
 
 
-def _tokens(encoding: Encoding, *, typed: bool) -> Tokens:
+def _tokens(encoding: Encoding, *, typed: bool, unpooled: int = 0) -> Tokens:
     types = np.asarray(encoding.type_ids, dtype=np.uint8) if typed else None
     ids = np.asarray(encoding.ids, dtype=np.int32)
-    return Tokens(ids, types if types is not None and types.any() else None)
+    return Tokens(ids, types if types is not None and types.any() else None, min(unpooled, len(ids)))
 
 
 def _pieces(encoding: Encoding, text: str) -> list[Piece]:

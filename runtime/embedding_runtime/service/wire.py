@@ -11,7 +11,8 @@ Payloads, by kind:
     1 SUBMIT (to the engine)    u32 n, u32 flags, i32[n] lengths, i32[sum] token ids, and where flags has
                                 bit 0: u8[sum] token type ids (else they are all zero);
                                 bit 1: it is bulk (else interactive);
-                                bit 2 and on: which of the extras (engine.backend.EXTRAS) are wanted
+                                bit 2 and on: which of the extras (engine.backend.EXTRAS) are wanted;
+                                bit 31: i32[n] how many first tokens are left out of the pooling (else none)
     2 CANCEL (to the engine)    empty: nobody waits for this request any more; it is not answered
     3 ROWS   (from the engine)  u32 n, u32 width, f32 seconds in the queue, f32 seconds computing,
                                 f32[n * width]: the rows in the order of the submitted texts; then for each
@@ -49,7 +50,7 @@ MAX_PAYLOAD = 64 << 20
 _HEADER = struct.Struct("<IB3xIQ")
 _PAIR = struct.Struct("<II")
 _ROWS_HEAD = struct.Struct("<IIff")
-_HAS_TYPE_IDS, _BULK, _FIRST_EXTRA = 1, 2, 4
+_HAS_TYPE_IDS, _BULK, _FIRST_EXTRA, _HAS_UNPOOLED = 1, 2, 4, 1 << 31
 
 
 class Kind(IntEnum):
@@ -124,11 +125,12 @@ def submit(
     """
     total = sum(len(text) for text in texts)
     typed = any(text.type_ids is not None for text in texts)
-    if 8 + 4 * len(texts) + (5 if typed else 4) * total > MAX_PAYLOAD:
+    unpooled = any(text.unpooled for text in texts)
+    if 8 + (8 if unpooled else 4) * len(texts) + (5 if typed else 4) * total > MAX_PAYLOAD:
         raise RequestTooLargeError(
             f"the request has {total} tokens, too many for one request; send fewer inputs"
         )
-    flags = _HAS_TYPE_IDS * typed | _BULK * (priority == "bulk")
+    flags = _HAS_TYPE_IDS * typed | _HAS_UNPOOLED * unpooled | _BULK * (priority == "bulk")
     for name in extras:
         flags |= _FIRST_EXTRA << EXTRAS.index(name)
     parts = [
@@ -141,6 +143,8 @@ def submit(
             bytes(len(text)) if text.type_ids is None else text.type_ids.astype("u1", copy=False).tobytes()
             for text in texts
         ]
+    if unpooled:
+        parts.append(struct.pack(f"<{len(texts)}i", *(text.unpooled for text in texts)))
     return _frame(Kind.SUBMIT, slot, request, b"".join(parts))
 
 
@@ -160,13 +164,17 @@ def parse_submit(payload: bytes) -> tuple[list[Tokens], Priority, frozenset[Extr
         if flags & _HAS_TYPE_IDS:
             types = np.frombuffer(payload, dtype="u1", count=total, offset=at)
             at += total
+        unpooled: Sequence[int] = [0] * count
+        if flags & _HAS_UNPOOLED:
+            unpooled = struct.unpack_from(f"<{count}i", payload, at)
+            at += 4 * count
     except (struct.error, ValueError) as error:
         raise WireError(f"a SUBMIT that does not parse: {error}") from None
-    if count == 0 or min(lengths) < 1 or at != len(payload):
+    if count == 0 or min(lengths) < 1 or at != len(payload) or min(unpooled) < 0:
         raise WireError("a SUBMIT whose lengths do not add up")
     texts = [
-        Tokens(ids[end - size : end], None if types is None else types[end - size : end])
-        for end, size in zip(itertools.accumulate(lengths), lengths, strict=True)
+        Tokens(ids[end - size : end], None if types is None else types[end - size : end], left_out)
+        for end, size, left_out in zip(itertools.accumulate(lengths), lengths, unpooled, strict=True)
     ]
     extras = frozenset(name for at, name in enumerate(EXTRAS) if flags & _FIRST_EXTRA << at)
     return texts, "bulk" if flags & _BULK else "interactive", extras

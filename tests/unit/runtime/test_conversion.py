@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from embedding_runtime.engine.backend import Execution, Float32, Tokens, padded
 from embedding_runtime.engine.fusion import fused_nodes
 from embedding_runtime.engine.onnx_backend import OnnxBackend, open_session
+from embedding_runtime.engine.probes import fault
 from embedding_runtime.errors import CacheUnwritableError, CorruptModelError, UnsupportedModelError
 from embedding_runtime.model.architectures import architecture
 from embedding_runtime.model.conversion import convert
@@ -33,7 +34,7 @@ import onnxruntime as ort  # isort: skip  after onnx_backend, which switches its
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 SMALL = GOLDEN / "small"
-EMBEDDERS = ["BertModel", "shards", "RobertaModel", "XLMRobertaModel", "CamembertModel"]
+EMBEDDERS = ["BertModel", "shards", "prompt", "RobertaModel", "XLMRobertaModel", "CamembertModel"]
 EMBEDDERS += ["DistilBertModel", "MPNetModel"]
 FAMILIES = ["Bert", "Roberta", "XLMRoberta", "Camembert", "DistilBert", "MPNet"]
 
@@ -206,6 +207,15 @@ def test_a_graph_that_cannot_be_prepared_leaves_the_converted_one(tmp_path: Path
     assert prepared.path.is_file()
     assert prepared.path.is_relative_to(tmp_path / "prepared")
     assert prepare(source, Target.of(source), [tmp_path / "prepared"]) == prepared
+
+
+def test_what_leaves_its_prompt_out_is_prepared_and_compared_with_its_probes(tmp_path: Path) -> None:
+    source = _source(SMALL / "prompt")
+    prepared = prepare(source, Target.of(source), [tmp_path])
+    assert (prepared.plain, prepared.note) == (False, None)
+    backend = OnnxBackend(prepared, source.recipe, Execution("cpu", 1))
+    backend.load()
+    assert fault(backend, prepared, "embed") is None
 
 
 def test_where_another_precision_does_not_run_the_exact_one_does(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from embedding_runtime.engine import cuda_backend
 from embedding_runtime.engine.backend import Execution, Tokens
-from embedding_runtime.engine.binding import Bound, bucket
+from embedding_runtime.engine.binding import Bound, bucket, fill
 from embedding_runtime.engine.cuda_backend import CudaBackend
 from embedding_runtime.engine.cuda_graphs import Graphs
 from embedding_runtime.engine.gate import Gate
@@ -283,3 +283,12 @@ def test_a_gpu_is_there_where_the_driver_names_a_device(tmp_path: Path) -> None:
     assert not present(tmp_path)
     (tmp_path / "nvidia0").touch()
     assert present(tmp_path)
+
+
+def test_what_is_not_pooled_is_left_out_of_a_buffer() -> None:
+    texts = [Tokens(np.array([2, 4, 9, 3], np.int32), unpooled=2), Tokens(np.array([2, 3], np.int32))]
+    recipe = Recipe("embed", "tokenizer.json", 16, 0, ("mean",), pools_prompt=False)
+    arrays = {name: np.full((2, 5), 9, np.int32) for name in ("attention_mask", "pooling_mask")}
+    fill(texts, recipe, arrays)
+    assert arrays["attention_mask"].tolist() == [[1, 1, 1, 1, 0], [1, 1, 0, 0, 0]]
+    assert arrays["pooling_mask"].tolist() == [[0, 0, 1, 1, 0], [1, 1, 0, 0, 0]]

@@ -16,7 +16,7 @@ from embedding_runtime.errors import (
 from embedding_runtime.model.graph import read_facts
 from embedding_runtime.model.recipe import Overrides, Recipe, read_recipe, read_task
 from embedding_runtime.model.source import ModelSource, open_source
-from embedding_runtime.registry.cache import find
+from embedding_runtime.registry.cache import find, find_folder
 from embedding_runtime.registry.reference import ModelRef
 from tests.unit.runtime import made
 
@@ -116,6 +116,16 @@ def test_the_limit_is_the_stated_one_within_the_models_positions(
     _change(tmp_path / "tokenizer_config.json", **tokenizer)
     _change(tmp_path / "config.json", **config)
     assert read_recipe(tmp_path, "m").max_tokens == expected
+
+
+def test_a_pooling_may_leave_the_prompt_out_which_is_another_space(tmp_path: Path) -> None:
+    before = open_source(find_folder(made.write_embedder(tmp_path), "m", None), None)
+    assert before.recipe.pools_prompt
+    _change(tmp_path / "1_Pooling/config.json", include_prompt=False)
+    after = open_source(find_folder(tmp_path, "m", None), None)
+    assert not after.recipe.pools_prompt
+    assert after.fingerprint != before.fingerprint
+    assert Recipe.from_json(json.loads(json.dumps(after.recipe.to_json()))) == after.recipe
 
 
 def test_the_limit_may_have_its_newer_names(tmp_path: Path) -> None:

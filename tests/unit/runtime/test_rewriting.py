@@ -100,6 +100,24 @@ def test_a_masked_language_model_gives_weights_of_words(tmp_path: Path, plain: b
         assert {int(at): pytest.approx(row[at], abs=1e-5) for at in np.flatnonzero(row)} == expected
 
 
+@pytest.mark.parametrize("opset", [11, 13, 18])
+def test_tokens_that_are_not_pooled_are_left_out_inside_the_graph_as_well(tmp_path: Path, opset: int) -> None:
+    path = _embedder(tmp_path / "model.onnx", opset)
+    texts = [replace(text, unpooled=count) for text, count in zip(TEXTS, (2, 1, 0, 3), strict=True)]
+    for mode in POOLINGS:
+        recipe = replace(RECIPE, pooling=(mode,), pools_prompt=False)
+        rewrite(path, recipe, tmp_path)
+        inside, outside = (
+            _rows(tmp_path / GRAPH, recipe, texts, plain=False),
+            _rows(path, recipe, texts, plain=True),
+        )
+        np.testing.assert_allclose(inside, outside, atol=1e-6)
+        left = made.table()[TEXTS[0].ids[2:]]
+        expected = {"cls": left[0], "lasttoken": left[-1], "max": left.max(axis=0), "mean": left.mean(axis=0)}
+        if mode in expected:
+            np.testing.assert_allclose(inside[0], expected[mode], atol=1e-6)
+
+
 def test_its_inputs_and_outputs_are_the_agreed_ones(tmp_path: Path) -> None:
     rewrite(_embedder(tmp_path / "model.onnx"), RECIPE, tmp_path)
     session = ort.InferenceSession(str(tmp_path / GRAPH))

@@ -75,6 +75,16 @@ def test_lower_case_leaves_special_tokens_and_spaces_to_the_tokenizer(tmp_path: 
     assert tokens.ids.tolist() == [made.CLS, *words, made.SEP]
 
 
+def test_the_tokens_of_a_prompt_are_counted_where_they_are_not_pooled(tmp_path: Path) -> None:
+    tokenization = _embedder(tmp_path, pools_prompt=False, prompt="red green ")
+    for prompt, count in ((None, 3), ("blue ", 2), ("", 0)):
+        (tokens,) = tokenization.embed(["cat dog"], prompt=prompt)
+        assert tokens.unpooled == count
+    (tokens,) = tokenization.embed(["cat"], prompt="red " * 40)
+    assert (len(tokens), tokens.unpooled) == (16, 15)
+    assert _embedder(tmp_path, prompt="red green ").embed(["cat"])[0].unpooled == 0
+
+
 def test_pairs_mark_the_document(tmp_path: Path) -> None:
     (tokens,) = _reranker(tmp_path).pairs("red cat", ["dog runs"])
     assert tokens.ids.tolist() == [made.CLS, *made.ids("red cat"), made.SEP, *made.ids("dog runs"), made.SEP]

@@ -27,7 +27,11 @@ WANTED = Wanted(
 )
 
 TEXTS = st.lists(
-    st.tuples(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=20), st.booleans()),
+    st.tuples(
+        st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=20),
+        st.booleans(),
+        st.sampled_from([0, 0, 1, 7]),
+    ),
     min_size=1,
     max_size=8,
 )
@@ -45,11 +49,11 @@ def _payload(data: bytes) -> bytes:
 
 @given(TEXTS, st.sampled_from(PRIORITIES), st.sets(st.sampled_from(EXTRAS)))
 def test_texts_survive_the_wire(
-    texts: list[tuple[list[int], bool]], priority: Priority, extras: set[Extra]
+    texts: list[tuple[list[int], bool, int]], priority: Priority, extras: set[Extra]
 ) -> None:
     sent = [
-        Tokens(np.array(ids, dtype=np.int32), np.ones(len(ids), dtype=np.uint8) if typed else None)
-        for ids, typed in texts
+        Tokens(np.array(ids, dtype=np.int32), np.ones(len(ids), dtype=np.uint8) if typed else None, unpooled)
+        for ids, typed, unpooled in texts
     ]
     frame = _read(wire.submit(3, 2**40, sent, priority, extras))
     assert frame is not None
@@ -58,6 +62,7 @@ def test_texts_survive_the_wire(
     assert (told, set(wanted)) == (priority, extras)
     for before, after in zip(sent, parsed, strict=True):
         np.testing.assert_array_equal(before.ids, after.ids)
+        assert before.unpooled == after.unpooled
         expected = np.zeros(len(before)) if before.type_ids is None else before.type_ids
         np.testing.assert_array_equal(
             expected, np.zeros(len(after)) if after.type_ids is None else after.type_ids
