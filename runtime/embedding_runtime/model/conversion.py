@@ -1,6 +1,5 @@
 """From a repository's safetensors to a graph, without PyTorch, for architectures like BERT."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,7 +13,7 @@ from embedding_runtime.model.encoders import IDS, MASK, TYPES, Encoder
 from embedding_runtime.model.heads import Head
 from embedding_runtime.model.modules import read_json
 from embedding_runtime.model.shelf import GRAPH, WEIGHTS
-from embedding_runtime.model.tensors import Array, Tensors, shards
+from embedding_runtime.model.tensors import Array, checkpoint
 
 # The first version of ONNX's operators that can normalise a layer, and the format of files of its time.
 _OPSET, _IR = 17, 8
@@ -74,11 +73,7 @@ class _Store:
 
     def __init__(self, path: Path, made: Architecture, file: BinaryIO) -> None:
         self._name, self._made, self._file = path.name, made, file
-        whole: list[Mapping[str, Array]] = [
-            Tensors(path.with_name(name))
-            for name in (shards(path) if path.suffix == ".json" else [path.name])
-        ]
-        self._tensors = {name: tensors for tensors in whole for name in tensors}
+        self._tensors = {name: tensors for tensors in checkpoint(path) for name in tensors}
         self.made: list[onnx.TensorProto] = []
         self._had: set[str] = set()
 

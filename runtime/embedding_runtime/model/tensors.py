@@ -96,6 +96,20 @@ class Tensors(Mapping[str, Array]):
         """A tensor's shape; raises KeyError."""
         return self._places[name].shape
 
+    @property
+    def bytes(self) -> int:
+        """What all of them take as float32."""
+        return sum(prod(place.shape) for place in self._places.values()) * np.dtype(np.float32).itemsize
+
+
+def checkpoint(path: Path) -> list[Tensors]:
+    """The file at `path`, or all those that the index there names.
+
+    Raises CorruptModelError.
+    """
+    names = shards(path) if path.suffix == ".json" else (path.name,)
+    return [Tensors(path.with_name(name)) for name in names]
+
 
 def _places(view: mmap.mmap) -> dict[str, _Place]:
     """Where each tensor lies in the file. Raises ValueError and its like for what is not so."""

@@ -16,6 +16,7 @@ from embedding_runtime.errors import CacheUnwritableError, InternalError, Runtim
 from embedding_runtime.model.prepared import Prepared, Target
 from embedding_runtime.model.shelf import Entry, find, key
 from embedding_runtime.model.source import ModelSource
+from embedding_runtime.model.tensors import checkpoint
 from embedding_runtime.registry.volume import check_volume
 from embedding_runtime.telemetry import logger
 
@@ -23,8 +24,6 @@ _log = logger("preparation")
 
 # A process that makes a graph of some GiB, on a busy machine with a slow disk, is done by then.
 _MOST_SECONDS = 300.0
-# What a graph made of safetensors of 16 bits takes of room, and then the prepared one, for each byte.
-_CONVERTED_ROOM = 4
 
 # How the process that makes a graph ends where it does not: the model is to blame, its folder, or neither.
 UNSUPPORTED, UNWRITABLE, UNLUCKY = 1, 2, 3
@@ -83,11 +82,20 @@ def instead(source: ModelSource, target: Target, note: str, folders: Sequence[Pa
     return None if target == exact else replace(prepare(source, exact, folders), note=note)
 
 
+def _room(source: ModelSource) -> int:
+    """Bytes that making a graph takes on the volume; of safetensors it is two, of which one is kept.
+
+    Raises CorruptModelError.
+    """
+    if not source.is_converted:
+        return source.bytes
+    return 2 * sum(tensors.bytes for tensors in checkpoint(source.graph_path))
+
+
 def _made(source: ModelSource, target: Target, name: str, folder: Path) -> Entry | RuntimeFault:
     """What was made, or why nothing was."""
-    room = source.bytes * (_CONVERTED_ROOM if source.is_converted else 1)
     try:
-        check_volume(folder, room, f"the prepared graph of {source.id}")
+        check_volume(folder, _room(source), f"the prepared graph of {source.id}")
     except RuntimeFault as error:
         return error
     asked = {"source": source.to_json(), "target": vars(target), "folder": str(folder), "parent": os.getpid()}

@@ -16,7 +16,12 @@ from embedding_runtime.engine.backend import Execution, Float32, Tokens, padded
 from embedding_runtime.engine.fusion import fused_nodes
 from embedding_runtime.engine.onnx_backend import OnnxBackend, open_session
 from embedding_runtime.engine.probes import fault
-from embedding_runtime.errors import CacheUnwritableError, CorruptModelError, UnsupportedModelError
+from embedding_runtime.errors import (
+    CacheUnwritableError,
+    CorruptModelError,
+    DiskFullError,
+    UnsupportedModelError,
+)
 from embedding_runtime.model.architectures import architecture
 from embedding_runtime.model.conversion import convert
 from embedding_runtime.model.prepared import Prepared, Target
@@ -25,6 +30,7 @@ from embedding_runtime.model.rewriting import rewrite
 from embedding_runtime.model.shelf import GRAPH
 from embedding_runtime.model.source import ModelSource, open_source
 from embedding_runtime.registry.cache import find_folder
+from embedding_runtime.service import preparation
 from embedding_runtime.service.preparation import instead, prepare
 from embedding_runtime.service.tokenization import Tokenization
 from tests.golden.texts import QUERIES, TEXTS
@@ -216,6 +222,23 @@ def test_what_leaves_its_prompt_out_is_prepared_and_compared_with_its_probes(tmp
     backend = OnnxBackend(prepared, source.recipe, Execution("cpu", 1))
     backend.load()
     assert fault(backend, prepared, "embed") is None
+
+
+def test_the_room_that_it_takes_is_looked_for_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _copy(tmp_path / "model", "BertModel")
+    weights = _tensors(folder)
+    made.write_safetensors(folder / "model.safetensors", weights, kind="F16")
+    asked = []
+
+    def full(_: Path, wanted: int, what: str) -> None:
+        asked.append(wanted)
+        raise DiskFullError(f"no room for {what}")
+
+    monkeypatch.setattr(preparation, "check_volume", full)
+    source = _source(folder)
+    with pytest.raises(DiskFullError, match=r"m has no ONNX file.*no room for the prepared graph of m"):
+        prepare(source, Target.of(source), [tmp_path / "prepared"])
+    assert asked == [2 * 4 * sum(each.size for each in weights.values())]
 
 
 def test_where_another_precision_does_not_run_the_exact_one_does(tmp_path: Path) -> None:
