@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from embedding_runtime.api.dialects.quantisation import as_base64, as_binary, as_int8, as_ubinary, as_uint8
-from embedding_runtime.engine.backend import Float32
+from embedding_runtime.api.dialects.quantisation import (
+    Float32,
+    as_base64,
+    as_binary,
+    as_int8,
+    as_ubinary,
+    as_uint8,
+)
 
 ROWS = np.array([[1.0, -1.0, 0.0, 0.5, -0.5, 0.003, -0.003, 0.1, -0.25, 0.75]], dtype=np.float32)
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from embedding_runtime.api.dialects.errors import COHERE, RANKING
 from embedding_runtime.api.dialects.quantisation import (
+    Float32,
     as_base64,
     as_binary,
     as_int8,
@@ -23,7 +24,6 @@ from embedding_runtime.api.exchange import exchange_of
 from embedding_runtime.api.inference import add_endpoint, embedded, encoded, ranked
 from embedding_runtime.api.priority import asked_priority
 from embedding_runtime.api.vectors import JSON_BYTES, json_rows
-from embedding_runtime.engine.backend import Float32
 from embedding_runtime.service.answers import Embeddings
 from embedding_runtime.service.queries import EmbedQuery, RerankQuery, Truncate
 

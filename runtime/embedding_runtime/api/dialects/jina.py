@@ -9,7 +9,13 @@ from starlette.responses import Response
 
 from embedding_runtime.api.dialects.errors import JINA
 from embedding_runtime.api.dialects.openai import OpenAIVectors, written
-from embedding_runtime.api.dialects.quantisation import BASE64_BYTES, as_base64, as_binary, as_ubinary
+from embedding_runtime.api.dialects.quantisation import (
+    BASE64_BYTES,
+    Float32,
+    as_base64,
+    as_binary,
+    as_ubinary,
+)
 from embedding_runtime.api.dialects.request import (
     DialectRequest,
     Dimensions,
@@ -23,7 +29,6 @@ from embedding_runtime.api.inference import embedded
 from embedding_runtime.api.inference_route import Variant
 from embedding_runtime.api.priority import asked_priority
 from embedding_runtime.api.vectors import JSON_BYTES
-from embedding_runtime.engine.backend import Float32
 from embedding_runtime.errors import UnsupportedFieldError
 from embedding_runtime.service.queries import EmbedQuery
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from embedding_runtime.api.dialects.errors import OPENAI
-from embedding_runtime.api.dialects.quantisation import BASE64_BYTES, as_base64
+from embedding_runtime.api.dialects.quantisation import BASE64_BYTES, Float32, as_base64
 from embedding_runtime.api.dialects.request import DialectRequest, Dimensions, Model, Texts, Untrained, Unused
 from embedding_runtime.api.dialects.token_ids import meant
 from embedding_runtime.api.error_form import DOCUMENTED
@@ -21,7 +21,6 @@ from embedding_runtime.api.inference_route import Variant
 from embedding_runtime.api.priority import asked_priority
 from embedding_runtime.api.responses import json_response
 from embedding_runtime.api.vectors import JSON_BYTES
-from embedding_runtime.engine.backend import Float32
 from embedding_runtime.errors import UnknownModelError
 from embedding_runtime.service.answers import Embeddings
 from embedding_runtime.service.queries import EmbedQuery

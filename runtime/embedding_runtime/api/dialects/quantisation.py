@@ -8,7 +8,7 @@ import base64
 import numpy as np
 from numpy.typing import NDArray
 
-from embedding_runtime.engine.backend import Float32
+Float32 = NDArray[np.float32]
 
 # What a number takes in base64.
 BASE64_BYTES = 6
