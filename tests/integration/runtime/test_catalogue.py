@@ -16,7 +16,7 @@ from tests.unit.runtime import made
 
 MINILM, EXPORT = "sentence-transformers/all-MiniLM-L6-v2", "Qdrant/all-MiniLM-L6-v2-onnx"
 NOMIC = "nomic-ai/nomic-embed-text-v1.5"
-SPLADE = "prithivida/Splade_PP_en_v1"
+COLBERT = "answerdotai/answerai-colbert-small-v1"
 TEXT = "red cat"
 
 
@@ -91,8 +91,8 @@ def test_a_variant_is_as_its_library_has_it_beside_the_model_itself(
 @pytest.mark.parametrize(
     ("name", "expected", "words"),
     [
-        (SPLADE, (400, "Unsupported"), f"{SPLADE} is a sparse embedding model"),
-        (f"{SPLADE}@fastembed-py", (400, "Unsupported"), "is a sparse embedding model"),
+        (COLBERT, (400, "Unsupported"), f"{COLBERT} is a late interaction model"),
+        ("Qdrant/bm25@fastembed-py", (400, "Unsupported"), "is a sparse embedding model (its words' weights"),
         ("Qwen/Qwen3-Embedding-4B", (400, "Unsupported"), "no ONNX export of it is known"),
         ("org/unlisted@fastembed-rs", (404, "UnknownModel"), "is not served here"),
     ],
@@ -144,9 +144,9 @@ def test_commands_know_which_repository_a_name_is_in(tmp_path: Path, filled_hub:
 
 
 def test_a_kind_that_is_not_served_is_not_fetched(tmp_path: Path, filled_hub: OddHub) -> None:
-    told = run("prefetch", _online(tmp_path, filled_hub), SPLADE)
+    told = run("prefetch", _online(tmp_path, filled_hub), COLBERT)
     assert told.returncode == 3
-    assert f"{SPLADE} is a sparse embedding model" in told.stdout
+    assert f"{COLBERT} is a late interaction model" in told.stdout
     assert filled_hub.asked == []
 
 
@@ -167,4 +167,4 @@ def test_the_catalogue_is_printed_as_table_and_as_json(tmp_path: Path) -> None:
     (nomic,) = [entry for entry in entries if entry["name"] == NOMIC]
     assert (nomic["kind"], nomic["dimensions"], nomic["served"]) == ("dense", 768, True)
     assert nomic["prompts"]["query"] == "search_query: "
-    assert any(line.startswith(f"{SPLADE} ") and "not yet" in line for line in lines)
+    assert any(line.startswith(f"{COLBERT} ") and "not yet" in line for line in lines)
