@@ -105,6 +105,10 @@ class Backend(Protocol):
     def grid(self) -> Grid | None:
         """The shapes that its batches should have; None where a new shape costs nothing."""
 
+    @property
+    def gives(self) -> frozenset[Extra]:
+        """What `run_with` can be asked for. Known after `load`."""
+
     def load(self) -> None:
         """Read the graph and get it ready to run.
 

@@ -101,6 +101,14 @@ class OnnxBackend:
     def grid(self) -> None:
         """None: any shape runs as fast the first time."""
 
+    @property
+    def gives(self) -> frozenset[Extra]:
+        """The lengths, where there are vectors, and the tokens' vectors, where the graph has them."""
+        if self._recipe.task == "rerank":
+            return frozenset()
+        has_tokens = self._gives_tokens if self._prepared.plain else TOKENS in self._has
+        return frozenset({"norm", "tokens"} if has_tokens else {"norm"})
+
     def load(self) -> None:
         """Create the session and find out what goes in and what comes out; see Backend."""
         self._session = self._create()

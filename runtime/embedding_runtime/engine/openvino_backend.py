@@ -59,7 +59,7 @@ class OpenVinoBackend:
         self._second: openvino.InferRequest | None = None
         self._inputs: dict[str, np.dtype[Any]] = {}
         self._derived: list[tuple[Derived, np.dtype[Any]]] = []
-        self._gives_tokens = self._normalizes = False
+        self._gives_tokens = self._normalizes = self._has_tokens = False
 
     @property
     def provider(self) -> str:
@@ -80,6 +80,13 @@ class OpenVinoBackend:
     def grid(self) -> Grid:
         """Few shapes, so that what was compiled for one is found again."""
         return self._grid
+
+    @property
+    def gives(self) -> frozenset[Extra]:
+        """The lengths, where there are vectors, and the tokens' vectors, where the graph has them."""
+        if self._recipe.task == "rerank":
+            return frozenset()
+        return frozenset({"norm", "tokens"} if self._gives_tokens or self._has_tokens else {"norm"})
 
     def load(self) -> None:
         """Compile the graph; see Backend."""
@@ -110,6 +117,7 @@ class OpenVinoBackend:
             else:
                 raise unknown_input(name, kind.get_type_name())
         ports = {_name(port): port for port in model.outputs}
+        self._has_tokens = not self._prepared.plain and TOKENS in ports
         if self._prepared.plain:
             ranks = {name: port.get_partial_shape().rank.get_length() for name, port in ports.items()}
             name, self._gives_tokens = choose_output(ranks, self._recipe)

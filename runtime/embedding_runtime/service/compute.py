@@ -19,6 +19,7 @@ import numpy as np
 from embedding_runtime.engine.backend import EXTRAS, Backend, Extra, Float32, Outcome, Tokens
 from embedding_runtime.engine.calibration import Calibration
 from embedding_runtime.engine.device import OnDevice
+from embedding_runtime.engine.extras import no_such
 from embedding_runtime.errors import InternalError, OverloadedError, RuntimeFault, UnloadedError
 from embedding_runtime.pulse import Pulse
 from embedding_runtime.service.gauges import BatchGauges, QueueGauges
@@ -143,13 +144,16 @@ class Compute(threading.Thread):
         """Queue a request for the texts' rows and `extras`; `answer` is called once, on the computing thread.
         Returns the id to cancel it by.
 
-        Raises UnloadedError, OverloadedError.
+        Raises UnloadedError, OverloadedError, UnsupportedFieldError for what the model does not give.
         """
         lengths = [len(text) for text in texts]
         with self._wake:
             model = self._open.get(slot)
             if model is None or any(slot == other for other, _ in self._closing):
                 raise UnloadedError("the model was unloaded meanwhile", retry_after=1)
+            # Before it shares a batch, whose other requests would fail with it.
+            if extras and (missing := extras - model.backend.gives - {"sparse"}):
+                raise no_such(min(missing))
             self._admit(sum(lengths), priority)
             request = next(self._ids)
             model.last_used = time.monotonic()

@@ -26,7 +26,7 @@ def check_outputs(query: EmbedQuery, recipe: Recipe, model: str) -> None:
     missing = [name for name in query.outputs if name not in gives]
     if missing:
         raise WrongTaskError(
-            f"{model} gives {' and '.join(gives)} output, not {missing[0]}: ask /embed for it with "
+            f"{model} gives {gives[0]} output, not {missing[0]}: ask /embed for it with "
             f'"outputs": ["{gives[0]}"], or name another model',
             param="model",
         )

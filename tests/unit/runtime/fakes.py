@@ -37,6 +37,7 @@ class FakeBackend:
     precision = "fp32"
     fallback = None
     grid: Grid | None = None
+    gives: frozenset[Extra] = frozenset({"norm", "tokens"})
 
     def __init__(self, failure: Exception | None = None) -> None:
         self.go = threading.Event()

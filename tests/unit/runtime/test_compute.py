@@ -12,7 +12,13 @@ import pytest
 from embedding_runtime.engine.backend import Extra
 from embedding_runtime.engine.calibration import Calibration
 from embedding_runtime.engine.grid import Grid
-from embedding_runtime.errors import InternalError, OverloadedError, RuntimeFault, UnloadedError
+from embedding_runtime.errors import (
+    InternalError,
+    OverloadedError,
+    RuntimeFault,
+    UnloadedError,
+    UnsupportedFieldError,
+)
 from embedding_runtime.pulse import Pulse, hung
 from embedding_runtime.service.compute import Compute
 from embedding_runtime.service.gauges import BatchGauges
@@ -228,6 +234,16 @@ def test_each_request_gets_what_it_asked_for_also_in_one_batch() -> None:
             assert values.shape == (2, 1)
     assert [part.tolist() for part in found[2].extras["tokens"]] == [[[5], [6]], [[7], [8]]]
     assert [part.tolist() for part in found[2].extras["norm"]] == [[[2]], [[2]]]
+
+
+def test_what_a_model_does_not_give_fails_nobody_else() -> None:
+    answers, backend = Answers(), FakeBackend()
+    backend.gives = frozenset({"norm"})
+    with _computing(backend) as compute:
+        with pytest.raises(UnsupportedFieldError, match="a vector for each token"):
+            compute.submit(SLOT, tokens([1]), "interactive", answers.callback("x"), frozenset({"tokens"}))
+        compute.submit(SLOT, tokens([2]), "interactive", answers.callback("y"))
+        assert answers.rows().values.tolist() == [[2]]
 
 
 def test_padding_to_a_backends_shapes_is_waited_for_and_told(monkeypatch: pytest.MonkeyPatch) -> None:

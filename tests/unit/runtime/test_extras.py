@@ -39,6 +39,7 @@ def _loaded(source: ModelSource, folder: Path, provider: str, *, plain: bool) ->
 def test_lengths_and_token_vectors_come_with_the_rows(tmp_path: Path, provider: str, plain: bool) -> None:
     source = _source(made.write_embedder(tmp_path / "model"))
     backend = _loaded(source, tmp_path / "prepared", provider, plain=plain)
+    assert backend.gives == {"norm", "tokens"}
     texts = [_tokens(text) for text in TEXTS]
     together = backend.run_with(texts, BESIDE)
     np.testing.assert_allclose(together.rows, backend.run(texts), atol=1e-6)
@@ -65,6 +66,7 @@ def test_a_graph_that_pools_by_itself_has_lengths_and_no_token_vectors(
 ) -> None:
     source = _source(made.write_pooled(tmp_path / "model"))
     backend = _loaded(source, tmp_path / "prepared", provider, plain=plain)
+    assert backend.gives == {"norm"}
     found = backend.run_with([_tokens("red cat")], ["norm"])
     assert found.extras["norm"][0].item() > 0
     with pytest.raises(UnsupportedFieldError, match="a vector for each token"):
